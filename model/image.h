@@ -1,0 +1,20 @@
+// A decoded photo in memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace dla {
+
+// 8-bit RGB, rows from top to bottom, pixels interleaved (height x width x 3), no padding between
+// rows.
+struct Image {
+  int height = 0;
+  int width = 0;
+  std::vector<uint8_t> pixels;  // height * width * 3
+
+  size_t row_bytes() const { return static_cast<size_t>(width) * 3; }
+};
+
+}  // namespace dla

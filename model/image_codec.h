@@ -1,0 +1,31 @@
+// Encoded photo bytes (JPEG, PNG, WebP) to 8-bit RGB.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "model/image.h"
+
+namespace dla {
+
+struct DecodeOptions {
+  // Photos whose header declares more than this many pixels are refused before anything is decoded.
+  int64_t max_pixels = 100'000'000;
+
+  // Turn the photo as its EXIF Orientation says (what a viewer shows; timm's own loader does not).
+  bool apply_exif_orientation = true;
+
+  // JPEG only: decode at 1/2, 1/4 or 1/8 scale while the short side of what is decoded stays at
+  // least this many pixels. 0 decodes at full size.
+  int min_short_side = 0;
+};
+
+// Decodes one photo. The format is told by the first bytes; no other decoder is ever tried.
+// Grey, palette, alpha, 16-bit and CMYK become RGB as Pillow's Image.convert("RGB") makes them.
+// INVALID_ARGUMENT: empty, not JPEG/PNG/WebP (the message names what it looks like), truncated,
+// corrupt, or over max_pixels. Nothing is allocated from a size that has not been checked.
+// Thread-safe.
+absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeOptions& options);
+
+}  // namespace dla

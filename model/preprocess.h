@@ -1,0 +1,30 @@
+// timm's eval transform: from a photo to the pixels that a network reads.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "model/image.h"
+#include "model/image_codec.h"
+#include "model/input_spec.h"
+
+namespace dla {
+
+// Resizes (antialiased, Pillow's fixed-point arithmetic) and crops to spec.height x spec.width.
+// Source: timm 1.0.31 timm/data/transforms_factory.py, torchvision Resize and CenterCrop.
+// Normalisation is not done here but on the device, from the uint8 pixels. Thread-safe.
+// `photo` has at least one pixel. RESOURCE_EXHAUSTED when memory runs out.
+absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec);
+
+struct LoadImageOptions {
+  int64_t max_pixels = 100'000'000;
+  bool apply_exif_orientation = true;
+  // Decode JPEGs that are much larger than needed at a reduced scale, while the short side stays at
+  // least twice the resize target. Much faster, differs from timm by about the JPEG's own noise.
+  bool reduced_scale_decode = true;
+};
+
+// DecodeImage, then ResizeAndCrop: encoded bytes to spec.height x spec.width pixels. Thread-safe.
+absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
+                                const LoadImageOptions& options);
+
+}  // namespace dla
