@@ -14,14 +14,20 @@ namespace dla {
 struct ModelConfig {
   std::string architecture;  // as written; whether it is one of the variants is the caller's check
   int num_classes = 0;       // 1 to 1,000,000
-  InputSpec input;  // fields that pretrained_cfg lacks keep InputSpec's defaults (timm's own)
-  // One for each class. From label_names (+ label_descriptions) where present; the ImageNet-1k
-  // names for a head with 1000 classes whose config names no other labels; else empty.
+  // Fields that pretrained_cfg lacks get timm's defaults: InputSpec's, but kBicubic. Sides are 1 to
+  // 4096; whether the network takes them is the caller's check. As in timm, test_* is not used.
+  InputSpec input;
+  // One for each class, or none. From label_names where present, with the text from
+  // label_descriptions as name and the label name as id where that is given, too; the ImageNet-1k
+  // names for a head with 1000 classes whose config names no other labels. label_names given by
+  // index (an object) may leave gaps: those have an empty name.
   std::vector<Label> labels;
 };
 
 // `name` stands in errors. INVALID_ARGUMENT names the field, its value and what would be right:
-// not JSON, missing or mistyped fields, sizes out of range, a label count that is not num_classes.
+// not JSON, missing or mistyped fields, sizes out of range, a label count that is not num_classes,
+// model_args or a global_pool that change the network that `architecture` names. Other fields are
+// passed over. Also reads the older layouts that timm 1.0.31 reads. Thread-safe.
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json, absl::string_view name);
 
 }  // namespace dla

@@ -22,17 +22,20 @@ absl::string_view DTypeName(DType dtype);  // as the format spells it: "F32"
 // A view into the file; valid as long as the SafeTensors it came from.
 struct TensorView {
   DType dtype;
-  std::vector<int64_t> shape;       // empty for a scalar
-  absl::Span<const uint8_t> bytes;  // row-major, little-endian, product(shape) * DTypeBytes
+  std::vector<int64_t> shape;  // empty for a scalar
+  // Row-major, little-endian, product(shape) * DTypeBytes. Not necessarily aligned for the dtype.
+  absl::Span<const uint8_t> bytes;
 };
 
 // An opened file. Movable, immutable, safe to read from any thread.
 class SafeTensors {
  public:
-  // Maps the file into memory, so weights are read when they are first touched. Errors name the
-  // file: NOT_FOUND, or INVALID_ARGUMENT for a header that is too long (over 100 MB or past the
+  // Maps the file into memory, so weights are read when they are first touched; it must not be
+  // truncated meanwhile (replace it by renaming). Errors name the file: NOT_FOUND,
+  // PERMISSION_DENIED, or INVALID_ARGUMENT for a header that is too long (over 100 MB or past the
   // end), not JSON, or that declares a tensor of unknown dtype, of a negative or overflowing shape,
-  // out of bounds, overlapping another, or of a size that shape and dtype do not give.
+  // out of bounds, overlapping another, or of a size that shape and dtype do not give; for a tensor
+  // declared twice; and for data that belongs to no tensor.
   static absl::StatusOr<SafeTensors> Open(const std::string& path);
 
   // The same over bytes that outlive the result (the embedded model). `name` stands in errors.
