@@ -1,0 +1,30 @@
+// One decoder for each accepted format. DecodeImage picks the right one.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "model/image.h"
+#include "model/image_codec.h"
+
+namespace dla::codec {
+
+struct Decoded {
+  Image image;          // as stored in the file, not turned yet
+  int orientation = 1;  // EXIF Orientation, 1..8; 1 where there is none or it was not asked for
+};
+
+// Each checks the size in the header against options.max_pixels before it allocates pixels, and
+// puts out what Pillow's Image.open(...).convert("RGB") does. INVALID_ARGUMENT for what Pillow
+// refuses. Thread-safe.
+absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions& options);
+absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& options);
+absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions& options);
+
+// INVALID_ARGUMENT unless both sides are at least 1 and width * height <= max_pixels.
+// Both sides < 2^31.
+absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height, int64_t max_pixels);
+
+}  // namespace dla::codec

@@ -1,0 +1,12 @@
+// How a camera was held, from a photo's EXIF block.
+#pragma once
+
+#include "absl/strings/string_view.h"
+
+namespace dla::codec {
+
+// Orientation (EXIF 2.32, tag 0x0112) of an EXIF block: a TIFF structure, with or without the
+// "Exif\0\0" that JPEG puts before it. 1..8; 1 (upright) where the block has none or is damaged.
+int ExifOrientation(absl::string_view block);
+
+}  // namespace dla::codec

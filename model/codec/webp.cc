@@ -1,0 +1,85 @@
+// Still WebP through libwebp.
+#include <webp/decode.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+#include "model/codec/decoders.h"
+#include "model/codec/exif.h"
+#include "model/status_macros.h"
+
+namespace dla::codec {
+namespace {
+
+constexpr size_t kRiffHeader = 12;  // "RIFF", size, "WEBP"
+constexpr size_t kChunkHeader = 8;  // name, size; contents are padded to an even length
+
+absl::string_view StatusName(VP8StatusCode status) {
+  switch (status) {
+    case VP8_STATUS_NOT_ENOUGH_DATA:
+    case VP8_STATUS_SUSPENDED:
+      return "truncated, the data ends before the photo does";
+    case VP8_STATUS_UNSUPPORTED_FEATURE:
+      return "a feature that libwebp does not support";
+    default:
+      return "corrupt data";
+  }
+}
+
+absl::Status ToStatus(VP8StatusCode status) {
+  if (status == VP8_STATUS_OK) return absl::OkStatus();
+  if (status == VP8_STATUS_OUT_OF_MEMORY) {
+    return absl::ResourceExhaustedError("WebP: out of memory");
+  }
+  return absl::InvalidArgumentError(absl::StrCat("WebP: ", StatusName(status)));
+}
+
+uint32_t LittleEndian32(absl::string_view bytes) {
+  uint32_t value = 0;
+  for (int i = 3; i >= 0; --i) value = value << 8 | static_cast<uint8_t>(bytes[i]);
+  return value;
+}
+
+int Orientation(absl::string_view bytes) {
+  bytes.remove_prefix(std::min(bytes.size(), kRiffHeader));
+  while (bytes.size() >= kChunkHeader) {
+    const absl::string_view name = bytes.substr(0, 4);
+    const size_t size = LittleEndian32(bytes.substr(4));
+    bytes.remove_prefix(kChunkHeader);
+    if (name == "EXIF") return ExifOrientation(bytes.substr(0, size));
+    bytes.remove_prefix(std::min(bytes.size(), size + size % 2));
+  }
+  return 1;
+}
+
+}  // namespace
+
+absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions& options) {
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  WebPDecoderConfig config;
+  if (WebPInitDecoderConfig(&config) == 0) return absl::InternalError("WebP: wrong libwebp");
+  DLA_RETURN_IF_ERROR(ToStatus(WebPGetFeatures(data, bytes.size(), &config.input)));
+  const int width = config.input.width;
+  const int height = config.input.height;
+  DLA_RETURN_IF_ERROR(CheckSize("WebP", width, height, options.max_pixels));
+  if (config.input.has_animation != 0) {
+    return absl::InvalidArgumentError("WebP: an animation; send a still photo");
+  }
+
+  Decoded decoded;
+  Image& image = decoded.image;
+  image.height = height;
+  image.width = width;
+  image.pixels.resize(image.height * image.row_bytes());
+  config.output.colorspace = MODE_RGB;
+  config.output.is_external_memory = 1;
+  config.output.u.RGBA.rgba = image.pixels.data();
+  config.output.u.RGBA.stride = static_cast<int>(image.row_bytes());
+  config.output.u.RGBA.size = image.pixels.size();
+  DLA_RETURN_IF_ERROR(ToStatus(WebPDecode(data, bytes.size(), &config)));
+  if (options.apply_exif_orientation) decoded.orientation = Orientation(bytes);
+  return decoded;
+}
+
+}  // namespace dla::codec

@@ -1,0 +1,28 @@
+// Antialiased resizing in Pillow's fixed-point arithmetic, equal to it in every pixel.
+#pragma once
+
+#include <cstdint>
+
+#include "model/image.h"
+#include "model/input_spec.h"
+
+namespace dla {
+
+// A rectangle of a resized photo. Its sides are >= 1 and it lies within the resized photo.
+struct ResizedPart {
+  int64_t resized_height;  // of the whole, >= 1
+  int64_t resized_width;
+  int64_t top;
+  int64_t left;
+  int height;
+  int width;
+};
+
+// What Pillow's photo.resize((resized_width, resized_height), interpolation) holds in the part.
+// Only that part is computed: memory stays below 2 * (photo.height * part.width * 3) bytes plus
+// some 8 bytes per pixel of the photo's longer side, however large the whole would be.
+// Source: Pillow 13, src/libImaging/Resample.c (bilinear, bicubic), Geometry.c (nearest).
+// May throw std::bad_alloc. Thread-safe.
+Image ResizePart(const Image& photo, const ResizedPart& part, Interpolation interpolation);
+
+}  // namespace dla
