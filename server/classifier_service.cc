@@ -1,0 +1,177 @@
+#include "server/classifier_service.h"
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/classify_request.h"
+#include "server/classify_stream.h"
+#include "server/grpc_status.h"
+#include "server/request_record.h"
+
+namespace dla::server {
+namespace {
+
+absl::Status Draining() {
+  return absl::UnavailableError("the server is shutting down; ask another one");
+}
+
+// A unary call that ends when its photos are answered. Deletes itself.
+class PhotoReactor : public grpc::ServerUnaryReactor {
+ public:
+  PhotoReactor(const ServiceContext& context, Method method)
+      : record_(context.unknown_model, method, context.clock) {}
+
+  void OnDone() override { delete this; }
+  void OnCancel() override { cancelled_->store(true, std::memory_order_relaxed); }
+
+  // Ends the call. Nothing of the reactor is to be touched afterwards.
+  void End(const absl::Status& status) {
+    record_.Finish(status.code());
+    Finish(ToGrpcStatus(status));
+  }
+
+ protected:
+  RequestRecord record_;
+  const std::shared_ptr<CancelFlag> cancelled_ = std::make_shared<CancelFlag>(false);
+};
+
+class ClassifyReactor final : public PhotoReactor {
+ public:
+  explicit ClassifyReactor(const ServiceContext& context)
+      : PhotoReactor(context, Method::kClassify) {}
+
+  void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
+             const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
+    record_.SetModel(target.model->metrics());
+    pipeline.Submit(
+        *target.model, request.image(),
+        {.options = target.options,
+         .deadline = deadline,
+         .cancelled = cancelled_,
+         .done = [this, &model = *target.model, &response](absl::StatusOr<Answer> answer) {
+           if (answer.ok()) FillResponse(model, *std::move(answer), response);
+           End(answer.status());
+         }});
+  }
+};
+
+class ClassifyBatchReactor final : public PhotoReactor {
+ public:
+  explicit ClassifyBatchReactor(const ServiceContext& context)
+      : PhotoReactor(context, Method::kClassifyBatch) {}
+
+  void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
+             const v1::ClassifyBatchRequest& request, v1::ClassifyBatchResponse& response) {
+    record_.SetModel(target.model->metrics());
+    const int images = request.images_size();
+    unanswered_ = images;
+    // All results exist before the first answer: adding one may move the array beneath the others.
+    for (int i = 0; i < images; ++i) response.add_results();
+    for (int i = 0; i < images; ++i) {
+      pipeline.Submit(
+          *target.model, request.images(i),
+          {.options = target.options,
+           .deadline = deadline,
+           .cancelled = cancelled_,
+           .done = [this, &model = *target.model,
+                    &result = *response.mutable_results(i)](absl::StatusOr<Answer> answer) {
+             FillResult(model, std::move(answer), result);
+             if (--unanswered_ == 0) End(absl::OkStatus());
+           }});
+    }
+  }
+
+ private:
+  std::atomic<int> unanswered_ = 0;
+};
+
+absl::Status CheckImageCount(int images) {
+  if (images >= 1 && images <= ClassifierService::kMaxBatchImages) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("images has ", images, " entries; send 1 to ",
+                                                 ClassifierService::kMaxBatchImages,
+                                                 ", or use ClassifyStream for more"));
+}
+
+}  // namespace
+
+void ClassifierService::Drain() {
+  MutexLock lock(mu_);
+  draining_ = true;
+  for (ClassifyStreamReactor* stream : streams_) stream->Drain();
+}
+
+grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContext* context,
+                                                      const v1::ClassifyRequest* request,
+                                                      v1::ClassifyResponse* response) {
+  auto* reactor = new ClassifyReactor(context_);
+  absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
+  if (!target.ok()) {
+    reactor->End(target.status());
+  } else if (draining()) {
+    reactor->End(Draining());
+  } else {
+    reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
+                   *response);
+  }
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerContext* context,
+                                                           const v1::ClassifyBatchRequest* request,
+                                                           v1::ClassifyBatchResponse* response) {
+  auto* reactor = new ClassifyBatchReactor(context_);
+  absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
+  if (!target.ok()) {
+    reactor->End(target.status());
+  } else if (absl::Status status = CheckImageCount(request->images_size()); !status.ok()) {
+    reactor->End(status);
+  } else if (draining()) {
+    reactor->End(Draining());
+  } else {
+    reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
+                   *response);
+  }
+  return reactor;
+}
+
+grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*
+ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
+  auto* stream = new ClassifyStreamReactor(*this, DeadlineOf(*context, context_.clock));
+  bool draining;
+  {
+    MutexLock lock(mu_);
+    streams_.insert(stream);
+    draining = draining_;
+  }
+  if (draining) {
+    stream->Drain();
+  } else {
+    stream->Start();
+  }
+  return stream;
+}
+
+grpc::ServerUnaryReactor* ClassifierService::ListModels(grpc::CallbackServerContext* context,
+                                                        const v1::ListModelsRequest*,
+                                                        v1::ListModelsResponse* response) {
+  for (const auto& model : context_.registry.models()) {
+    FillModel(*model, /*with_labels=*/false, *response->add_models());
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClassifierService::GetModel(grpc::CallbackServerContext* context,
+                                                      const v1::GetModelRequest* request,
+                                                      v1::Model* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<ServedModel*> model = context_.registry.Find(request->name());
+  if (model.ok()) FillModel(**model, /*with_labels=*/true, *response);
+  reactor->Finish(ToGrpcStatus(model.status()));
+  return reactor;
+}
+
+}  // namespace dla::server

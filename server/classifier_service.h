@@ -1,0 +1,64 @@
+// dla.v1.Classifier on gRPC's callback API.
+#pragma once
+
+#include "absl/container/flat_hash_set.h"
+#include "dla/v1/classifier.grpc.pb.h"
+#include "server/clock.h"
+#include "server/metrics.h"
+#include "server/model_registry.h"
+#include "server/mutex.h"
+#include "server/pipeline.h"
+
+namespace dla::server {
+
+class ClassifyStreamReactor;
+
+// What the calls share. All of it outlives the service.
+struct ServiceContext {
+  const ModelRegistry& registry;
+  Pipeline& pipeline;
+  ModelMetrics& unknown_model;  // counts requests for models that do not exist
+  Clock& clock;
+};
+
+// Thread-safe. Handlers never block; answers are sent by whichever thread has them.
+class ClassifierService final : public v1::Classifier::CallbackService {
+ public:
+  static constexpr int kMaxBatchImages = 256;
+
+  explicit ClassifierService(const ServiceContext& context) : context_(context) {}
+
+  // New requests are answered with UNAVAILABLE from now on. Open streams answer what they have
+  // accepted and end.
+  void Drain();
+
+  grpc::ServerUnaryReactor* Classify(grpc::CallbackServerContext* context,
+                                     const v1::ClassifyRequest* request,
+                                     v1::ClassifyResponse* response) override;
+  grpc::ServerUnaryReactor* ClassifyBatch(grpc::CallbackServerContext* context,
+                                          const v1::ClassifyBatchRequest* request,
+                                          v1::ClassifyBatchResponse* response) override;
+  grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>* ClassifyStream(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::Model* response) override;
+
+ private:
+  friend class ClassifyStreamReactor;
+
+  bool draining() const {
+    MutexLock lock(mu_);
+    return draining_;
+  }
+
+  const ServiceContext context_;
+  mutable Mutex mu_;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  absl::flat_hash_set<ClassifyStreamReactor*> streams_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace dla::server

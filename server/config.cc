@@ -1,0 +1,204 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "server/version.h"
+#include "server/yaml_config.h"
+
+namespace dla::server {
+namespace {
+
+// CLI11 wants a lambda for every rule that it does not have; both of these end up in --help too.
+CLI::Validator Address() {
+  return CLI::Validator(
+      [](const std::string& value) -> std::string {
+        const size_t colon = value.rfind(':');
+        int port = -1;
+        if (colon != std::string::npos && colon > 0 &&
+            absl::SimpleAtoi(value.substr(colon + 1), &port) && port >= 0 && port <= 65535) {
+          return "";
+        }
+        return absl::StrCat("\"", value, "\" is not HOST:PORT with a port from 0 to 65535");
+      },
+      "HOST:PORT");
+}
+
+CLI::Validator Device() {
+  return CLI::Validator(
+      [](const std::string& value) -> std::string {
+        int index = -1;
+        if (value == "auto" || value == "cpu" || value == "cuda") return "";
+        if (value.starts_with("cuda:") && absl::SimpleAtoi(value.substr(5), &index) && index >= 0) {
+          return "";
+        }
+        return absl::StrCat("\"", value, "\" is not auto, cpu, cuda or cuda:N");
+      },
+      "auto|cpu|cuda[:N]");
+}
+
+}  // namespace
+
+void AddModelOptions(CLI::App& app, ModelSettings& settings) {
+  const std::string group = "Each model";
+  app.add_option("--device", settings.device, "Where models run. auto takes a GPU if there is one")
+      ->check(Device())
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--precision", settings.precision,
+                 "Number format of weights and activations. auto takes bf16 where the processor "
+                 "computes it natively, else fp32")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--replicas", settings.replicas,
+                 "Batches of a model that run at the same time. 0 takes what fits the cores")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--threads", settings.threads,
+                 "Compute threads of each replica. 0 shares the cores among the replicas")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-batch", settings.max_batch,
+                 "Most photos in one forward pass. Larger batches raise throughput and latency")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-queue-delay-us", settings.max_queue_delay_us,
+                 "Microseconds that the oldest photo may be held back so that a batch can fill. 0 "
+                 "never holds back, right wherever a batch costs in proportion to its photos")
+      ->check(CLI::Range(0, 10'000'000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--queue-capacity", settings.queue_capacity,
+                 "Photos that may wait for a model before requests are refused")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str()
+      ->group(group);
+}
+
+namespace {
+
+// The one table of flags. `model_args` receives NAME=DIR as given.
+void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& model_args,
+                std::string& file) {
+  app.add_option("--model", model_args, "Serve the model folder DIR as NAME; may be repeated")
+      ->type_name("NAME=DIR");
+  app.add_option(
+         "--model-repository", config.model_repository,
+         "Serve every sub-folder of DIR, named by the folder. Without this and --model: the "
+         "embedded flower model")
+      ->type_name("DIR");
+  app.add_option("--config", file,
+                 "Read settings from a YAML file: the flags' names without dashes in front, and "
+                 "models: {NAME: DIR or {path: DIR, max-batch: 8, ...}}. Flags win over the file")
+      ->type_name("FILE");
+
+  const std::string network = "Network";
+  app.add_option("--grpc-address", config.grpc_address, "Where gRPC is served; port 0 picks one")
+      ->check(Address())
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--http-address", config.http_address,
+                 "Where HTTP health checks are served; port 0 picks one")
+      ->check(Address())
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--metrics-address", config.metrics_address,
+                 "Where /metrics is served; port 0 picks one")
+      ->check(Address())
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--max-message-bytes", config.max_message_bytes,
+                 "Largest request that is read; larger ones get RESOURCE_EXHAUSTED")
+      ->check(CLI::Range(1024, 1 << 30))
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--drain-timeout", config.drain_timeout_s,
+                 "Seconds that accepted requests have to finish after SIGTERM")
+      ->check(CLI::Range(0, 86'400))
+      ->capture_default_str()
+      ->group(network);
+
+  const std::string photos = "Photos";
+  app.add_option("--decode-threads", config.decode_threads,
+                 "Threads that decode photos. 0 takes as many as there are cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->group(photos);
+  app.add_option("--max-pixels", config.max_pixels,
+                 "Photos whose header declares more pixels are refused before they are decoded")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
+      ->capture_default_str()
+      ->group(photos);
+  app.add_option("--exif-orientation", config.exif_orientation,
+                 "Turn photos as their EXIF orientation says")
+      ->default_str("true")
+      ->group(photos);
+  app.add_option("--reduced-scale-decode", config.reduced_scale_decode,
+                 "Decode JPEGs that are far larger than needed at 1/2, 1/4 or 1/8 scale: several "
+                 "times faster, pixels differ by about the JPEG's own noise")
+      ->default_str("true")
+      ->group(photos);
+
+  app.add_option("--log-level", config.log_level, "How much is logged to standard error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+
+  AddModelOptions(app, config.defaults);
+}
+
+absl::StatusOr<ModelSource> ParseModelArg(const std::string& arg, const ModelSettings& defaults) {
+  const size_t equals = arg.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == arg.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model \"", arg, "\" is not NAME=DIR, for example dla34=models/dla34"));
+  }
+  return ModelSource{
+      .name = arg.substr(0, equals), .folder = arg.substr(equals + 1), .settings = defaults};
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& args) {
+  CommandLine line;
+  std::vector<std::string> model_args;
+  std::string file;
+  CLI::App app(
+      "Classifies photos over gRPC with Deep Layer Aggregation networks.\n"
+      "Logs one line with \"ready\" once it serves; exits 0 after SIGTERM when all accepted "
+      "requests are answered.",
+      "dla-server");
+  app.set_version_flag("--version",
+                       absl::StrCat("dla-server ", kVersion, " (LibTorch ", kLibTorchVersion, ")"));
+  AddOptions(app, line.config, model_args, file);
+  try {
+    // CLI11 takes the arguments last first.
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
+  } catch (const CLI::CallForVersion& e) {
+    line.print_and_exit = absl::StrCat(e.what(), "\n");
+    return line;
+  } catch (const CLI::Success&) {
+    line.print_and_exit = app.help();
+    return line;
+  } catch (const CLI::ParseError& e) {
+    return absl::InvalidArgumentError(absl::StrCat(e.what(), " (see dla-server --help)"));
+  }
+
+  if (!file.empty()) DLA_RETURN_IF_ERROR(ApplyYamlFile(file, app, line.config));
+  std::vector<ModelSource> from_flags;
+  for (const std::string& arg : model_args) {
+    DLA_ASSIGN_OR_RETURN(ModelSource source, ParseModelArg(arg, line.config.defaults));
+    from_flags.push_back(std::move(source));
+  }
+  if (!from_flags.empty()) line.config.models = std::move(from_flags);
+  return line;
+}
+
+}  // namespace dla::server

@@ -1,0 +1,59 @@
+// What the operator can set: flags and the YAML file, from one table.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace dla::server {
+
+// Settings that each model may override in the YAML file.
+struct ModelSettings {
+  std::string device = "auto";     // auto, cpu, cuda, cuda:N
+  std::string precision = "auto";  // auto, fp32, bf16, fp16
+  int replicas = 0;                // 0: as many as fit the cores
+  int threads = 0;                 // of each replica; 0: a share of the cores
+  int max_batch = 16;
+  int max_queue_delay_us = 0;
+  int queue_capacity = 512;
+};
+
+struct ModelSource {
+  std::string name;    // empty together with folder: the embedded model
+  std::string folder;  // holds config.json, or numeric version folders that do
+  ModelSettings settings;
+};
+
+struct ServerConfig {
+  std::string grpc_address = "0.0.0.0:8001";
+  std::string http_address = "0.0.0.0:8000";
+  std::string metrics_address = "0.0.0.0:8002";
+
+  // In the order in which they are served; the first one answers requests that name none.
+  std::vector<ModelSource> models;
+  std::string model_repository;
+  ModelSettings defaults;
+
+  int decode_threads = 0;  // 0: as many as cores
+  int64_t max_pixels = 100'000'000;
+  int max_message_bytes = 32 << 20;
+  bool exif_orientation = true;
+  bool reduced_scale_decode = true;
+
+  int drain_timeout_s = 30;
+  std::string log_level = "info";
+};
+
+// What the command line asks for instead of serving.
+struct CommandLine {
+  ServerConfig config;
+  std::string print_and_exit;  // text of --help or --version; empty: serve
+};
+
+// Reads argv (without the program's name), then the file that --config names; flags win.
+// INVALID_ARGUMENT names the flag, or the file's line, and what would be right.
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& args);
+
+}  // namespace dla::server

@@ -1,0 +1,24 @@
+// absl::Status, used inside, to what goes over the wire. The codes are the same numbers.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "google/rpc/status.pb.h"
+#include "grpcpp/support/status.h"
+#include "server/clock.h"
+
+namespace dla::server {
+
+// RESOURCE_EXHAUSTED whose google.rpc.RetryInfo tells the caller to come back after `retry_delay`,
+// rounded up to whole milliseconds, at least 1.
+absl::Status ResourceExhausted(const std::string& message, Duration retry_delay);
+
+// With the status' payloads as details.
+google::rpc::Status ToRpcStatus(const absl::Status& status);
+
+// The same as gRPC's status; a google.rpc.Status travels in the binary details, as gRPC's richer
+// error model has it (https://grpc.io/docs/guides/error/).
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+}  // namespace dla::server

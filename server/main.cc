@@ -1,0 +1,104 @@
+// dla-server: reads the settings, starts the server, waits for the signal to end.
+#include <signal.h>
+
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grpc/support/log.h"
+#include "model/dla_model.h"
+#include "model/memory.h"
+#include "model/preprocess.h"
+#include "model/threads.h"
+#include "server/config.h"
+#include "server/server.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+
+namespace {
+
+using dla::server::ServerConfig;
+
+dla::Precision PrecisionOf(const std::string& name) {
+  if (name == "fp32") return dla::Precision::kFp32;
+  if (name == "bf16") return dla::Precision::kBf16;
+  if (name == "fp16") return dla::Precision::kFp16;
+  return dla::Precision::kAuto;
+}
+
+absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelFolder& folder) {
+  const dla::LoadOptions options = {.device = folder.settings.device,
+                                    .precision = PrecisionOf(folder.settings.precision)};
+  return folder.path.empty() ? dla::LoadEmbeddedModel(options)
+                             : dla::LoadModel(folder.path, options);
+}
+
+dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
+  const dla::LoadImageOptions options = {.max_pixels = config.max_pixels,
+                                         .apply_exif_orientation = config.exif_orientation,
+                                         .reduced_scale_decode = config.reduced_scale_decode};
+  return {.load_model = Load,
+          .decode =
+              [options](absl::string_view bytes, const dla::InputSpec& spec) {
+                return dla::LoadImage(bytes, spec, options);
+              },
+          .prepare_decode_thread = [] { dla::UseThreads(1); }};
+}
+
+void SetUpLogging(const std::string& level) {
+  auto logger = spdlog::stderr_logger_mt("dla-server");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  logger->set_level(spdlog::level::from_str(level));
+  spdlog::set_default_logger(logger);
+  // gRPC reports every refused connection as an error of its own.
+  gpr_set_log_function([](gpr_log_func_args* args) { spdlog::debug("grpc: {}", args->message); });
+}
+
+// Blocks SIGTERM and SIGINT for this thread and all that it starts.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto line = dla::server::ParseCommandLine(std::vector<std::string>(argv + 1, argv + argc));
+  if (!line.ok()) {
+    std::cerr << "dla-server: " << line.status().message() << "\n";
+    return 2;
+  }
+  if (!line->print_and_exit.empty()) {
+    std::cout << line->print_and_exit;
+    return 0;
+  }
+  const ServerConfig& config = line->config;
+  SetUpLogging(config.log_level);
+  dla::KeepFreedMemory();
+  const sigset_t signals = BlockStopSignals();
+
+  auto server = dla::server::Server::Start(config, Dependencies(config));
+  if (!server.ok()) {
+    std::cerr << "dla-server: " << server.status().message() << "\n";
+    return 1;
+  }
+  spdlog::info("ready grpc={} http={} metrics={}", (*server)->grpc_address(),
+               (*server)->http_address(), (*server)->metrics_address());
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  spdlog::info("draining signal={} timeout={}s", signal, config.drain_timeout_s);
+  const absl::Status drained = (*server)->Drain(std::chrono::seconds(config.drain_timeout_s));
+  if (!drained.ok()) spdlog::error("drain: {}", drained.message());
+  server->reset();
+  spdlog::info("stopped");
+  return drained.ok() ? 0 : 1;
+}

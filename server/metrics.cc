@@ -1,0 +1,143 @@
+#include "server/metrics.h"
+
+#include <map>
+
+#include "server/version.h"
+
+namespace dla::server {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "ClassifyStream"};
+
+// The codes that the service answers with. Their series exist from the start, so that rates are
+// right from the first error on.
+constexpr absl::StatusCode kAnswered[] = {
+    absl::StatusCode::kOk,          absl::StatusCode::kCancelled,
+    absl::StatusCode::kInternal,    absl::StatusCode::kInvalidArgument,
+    absl::StatusCode::kNotFound,    absl::StatusCode::kDeadlineExceeded,
+    absl::StatusCode::kUnavailable, absl::StatusCode::kResourceExhausted,
+};
+
+const Buckets& StageBuckets() {
+  static const Buckets buckets = {0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01,
+                                  0.015,  0.02,  0.03,  0.05,  0.075, 0.1,    0.15,
+                                  0.2,    0.3,   0.5,   1,     2,     5,      10};
+  return buckets;
+}
+
+Buckets BatchBuckets(int max_batch) {
+  Buckets buckets;
+  for (int size = 1; size < max_batch; size *= 2) buckets.push_back(size);
+  buckets.push_back(max_batch);
+  return buckets;
+}
+
+template <typename Builder>
+auto& Register(Builder builder, prometheus::Registry& registry, const char* name,
+               const char* help) {
+  return builder.Name(name).Help(help).Register(registry);
+}
+
+}  // namespace
+
+struct Metrics::Families {
+  explicit Families(prometheus::Registry& r)
+      : requests(
+            Register(prometheus::BuildCounter(), r, "dla_requests_total",
+                     "Requests answered (for ClassifyStream: messages), by gRPC status code.")),
+        abandoned(
+            Register(prometheus::BuildCounter(), r, "dla_abandoned_total",
+                     "Photos dropped before inference because nobody waited for them any more.")),
+        decode(Register(prometheus::BuildHistogram(), r, "dla_decode_seconds",
+                        "Decoding and resizing of one photo.")),
+        queue(Register(prometheus::BuildHistogram(), r, "dla_queue_seconds",
+                       "Wait of one decoded photo for a replica.")),
+        inference(Register(prometheus::BuildHistogram(), r, "dla_inference_seconds",
+                           "Forward pass of one batch.")),
+        request(Register(prometheus::BuildHistogram(), r, "dla_request_seconds",
+                         "One request from its arrival to its answer.")),
+        batch_size(Register(prometheus::BuildHistogram(), r, "dla_batch_size",
+                            "Photos in one forward pass.")),
+        queue_depth(Register(prometheus::BuildGauge(), r, "dla_queue_depth",
+                             "Photos that wait or are being decoded.")),
+        queue_capacity(Register(prometheus::BuildGauge(), r, "dla_queue_capacity",
+                                "Photos that may wait before requests are refused.")),
+        in_flight(Register(prometheus::BuildGauge(), r, "dla_in_flight",
+                           "Photos accepted and not yet answered.")),
+        replicas(Register(prometheus::BuildGauge(), r, "dla_replicas",
+                          "Threads that run batches of the model.")),
+        replicas_busy(Register(prometheus::BuildGauge(), r, "dla_replicas_busy",
+                               "Replicas that are running a batch right now.")),
+        build_info(Register(prometheus::BuildGauge(), r, "dla_build_info",
+                            "Always 1; its labels tell what is running.")) {}
+
+  prometheus::Family<prometheus::Counter>& requests;
+  prometheus::Family<prometheus::Counter>& abandoned;
+  prometheus::Family<prometheus::Histogram>& decode;
+  prometheus::Family<prometheus::Histogram>& queue;
+  prometheus::Family<prometheus::Histogram>& inference;
+  prometheus::Family<prometheus::Histogram>& request;
+  prometheus::Family<prometheus::Histogram>& batch_size;
+  prometheus::Family<prometheus::Gauge>& queue_depth;
+  prometheus::Family<prometheus::Gauge>& queue_capacity;
+  prometheus::Family<prometheus::Gauge>& in_flight;
+  prometheus::Family<prometheus::Gauge>& replicas;
+  prometheus::Family<prometheus::Gauge>& replicas_busy;
+  prometheus::Family<prometheus::Gauge>& build_info;
+};
+
+Metrics::Metrics()
+    : registry_(std::make_shared<prometheus::Registry>()),
+      families_(std::make_unique<Families>(*registry_)) {
+  families_->build_info
+      .Add({{"version", kVersion}, {"compiler", __VERSION__}, {"libtorch", kLibTorchVersion}})
+      .Set(1);
+}
+
+Metrics::~Metrics() = default;
+
+std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int max_batch) {
+  const std::map<std::string, std::string> labels = {{"model", model}};
+  Families& f = *families_;
+  auto metrics = std::make_unique<ModelMetrics>();
+  for (int method = 0; method < ModelMetrics::kMethods; ++method) {
+    auto counter = [&](absl::StatusCode code) {
+      return &f.requests.Add({{"model", model},
+                              {"method", std::string(kMethodNames[method])},
+                              {"code", absl::StatusCodeToString(code)}});
+    };
+    metrics->requests_[method].fill(nullptr);
+    for (absl::StatusCode code : kAnswered) {
+      metrics->requests_[method][static_cast<int>(code)] = counter(code);
+    }
+    for (auto& entry : metrics->requests_[method]) {
+      if (entry == nullptr) entry = counter(absl::StatusCode::kUnknown);
+    }
+  }
+  metrics->abandoned_cancelled_ = &f.abandoned.Add({{"model", model}, {"reason", "cancelled"}});
+  metrics->abandoned_expired_ = &f.abandoned.Add({{"model", model}, {"reason", "expired"}});
+  metrics->decode_seconds = &f.decode.Add(labels, StageBuckets());
+  metrics->queue_seconds = &f.queue.Add(labels, StageBuckets());
+  metrics->inference_seconds = &f.inference.Add(labels, StageBuckets());
+  metrics->request_seconds = &f.request.Add(labels, StageBuckets());
+  metrics->batch_size = &f.batch_size.Add(labels, BatchBuckets(max_batch));
+  metrics->queue_depth = &f.queue_depth.Add(labels);
+  metrics->queue_capacity = &f.queue_capacity.Add(labels);
+  metrics->in_flight = &f.in_flight.Add(labels);
+  metrics->replicas = &f.replicas.Add(labels);
+  metrics->replicas_busy = &f.replicas_busy.Add(labels);
+  return metrics;
+}
+
+void ModelMetrics::CountRequest(Method method, absl::StatusCode code) {
+  const int index = static_cast<int>(code);
+  requests_[static_cast<int>(method)][index < kCodes ? index : 2]->Increment();
+}
+
+void ModelMetrics::CountAbandoned(const absl::Status& status) {
+  (absl::IsCancelled(status) ? abandoned_cancelled_ : abandoned_expired_)->Increment();
+}
+
+}  // namespace dla::server

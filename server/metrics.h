@@ -1,0 +1,71 @@
+// Everything that the server tells Prometheus. All names, units and labels are in metrics.cc.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace dla::server {
+
+// The calls that are counted apart.
+enum class Method { kClassify, kClassifyBatch, kClassifyStream };
+
+// Handles of one model's time series, resolved once, so that a request looks nothing up.
+// Thread-safe, as prometheus-cpp's own types are.
+class ModelMetrics {
+ public:
+  // Counts one request (for ClassifyStream: one message) as answered with `code`.
+  void CountRequest(Method method, absl::StatusCode code);
+
+  // Counts a photo that was dropped before inference: CANCELLED or DEADLINE_EXCEEDED.
+  void CountAbandoned(const absl::Status& status);
+
+  prometheus::Histogram* decode_seconds;
+  prometheus::Histogram* queue_seconds;
+  prometheus::Histogram* inference_seconds;
+  prometheus::Histogram* request_seconds;
+  prometheus::Histogram* batch_size;
+  prometheus::Gauge* queue_depth;
+  prometheus::Gauge* queue_capacity;
+  prometheus::Gauge* in_flight;
+  prometheus::Gauge* replicas;
+  prometheus::Gauge* replicas_busy;
+
+ private:
+  friend class Metrics;
+  static constexpr int kMethods = 3;
+  static constexpr int kCodes = 17;  // gRPC's status codes, 0 to 16
+  std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
+  prometheus::Counter* abandoned_cancelled_;
+  prometheus::Counter* abandoned_expired_;
+};
+
+// Owns the registry that /metrics shows. Thread-safe.
+class Metrics {
+ public:
+  Metrics();
+  ~Metrics();
+
+  // The handles of one model; the same name gives the same series. max_batch bounds the buckets of
+  // the batch-size histogram. Requests for models that do not exist are counted under "".
+  std::unique_ptr<ModelMetrics> ForModel(const std::string& model, int max_batch);
+
+  const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
+
+ private:
+  struct Families;
+
+  std::shared_ptr<prometheus::Registry> registry_;
+  std::unique_ptr<Families> families_;
+};
+
+}  // namespace dla::server

@@ -1,0 +1,33 @@
+#include "server/model_registry.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace dla::server {
+
+absl::Status ModelRegistry::Add(std::unique_ptr<ServedModel> model) {
+  for (const auto& existing : models_) {
+    if (existing->name() == model->name()) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("two models are named \"", model->name(), "\"; names must differ"));
+    }
+  }
+  models_.push_back(std::move(model));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ServedModel*> ModelRegistry::Find(absl::string_view name) const {
+  for (const auto& model : models_) {
+    if (name.empty() || model->name() == name) return model.get();
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "no model is named \"", absl::CHexEscape(name.substr(0, 100)), "\"; served are: ",
+      absl::StrJoin(models_, ", ", [](std::string* out, const std::unique_ptr<ServedModel>& m) {
+        absl::StrAppend(out, m->name());
+      })));
+}
+
+}  // namespace dla::server

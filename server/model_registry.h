@@ -1,0 +1,30 @@
+// The models that the server offers, by name.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/served_model.h"
+
+namespace dla::server {
+
+// Filled before the server starts, then only read: thread-safe from there on.
+class ModelRegistry {
+ public:
+  // ALREADY_EXISTS if a model of that name is there.
+  absl::Status Add(std::unique_ptr<ServedModel> model);
+
+  // An empty name finds the first model. NOT_FOUND names those that exist.
+  absl::StatusOr<ServedModel*> Find(absl::string_view name) const;
+
+  // In the order in which they were added.
+  const std::vector<std::unique_ptr<ServedModel>>& models() const { return models_; }
+
+ private:
+  std::vector<std::unique_ptr<ServedModel>> models_;
+};
+
+}  // namespace dla::server

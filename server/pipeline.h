@@ -1,0 +1,43 @@
+// The way of one photo: admission at the door, decoding, the model's queue.
+#pragma once
+
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "model/image.h"
+#include "model/input_spec.h"
+#include "server/clock.h"
+#include "server/decode_pool.h"
+#include "server/photo.h"
+#include "server/served_model.h"
+
+namespace dla::server {
+
+// Encoded bytes to spec.height x spec.width pixels; called by several threads at once.
+using DecodeFunction =
+    std::function<absl::StatusOr<Image>(absl::string_view bytes, const InputSpec& spec)>;
+
+// Thread-safe. The models that photos are submitted for outlive it.
+class Pipeline {
+ public:
+  struct Options {
+    int decode_threads = 1;
+    std::function<void()> prepare_decode_thread;  // called first by each of them; may be empty
+  };
+
+  Pipeline(const Options& options, DecodeFunction decode, Clock& clock);
+
+  // Takes one photo; never blocks. context.done is called exactly once, perhaps before this
+  // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue is full, INVALID_ARGUMENT
+  // when the bytes are no photo, CANCELLED and DEADLINE_EXCEEDED when nobody waits any more,
+  // INTERNAL when the forward pass fails. `bytes` stay readable until then.
+  void Submit(ServedModel& model, absl::string_view bytes, PhotoContext context);
+
+ private:
+  const DecodeFunction decode_;
+  Clock& clock_;
+  DecodePool pool_;
+};
+
+}  // namespace dla::server

@@ -1,0 +1,39 @@
+#include "server/served_model.h"
+
+#include <utility>
+
+namespace dla::server {
+
+ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<const Model> model,
+                         const Options& options, Metrics& metrics, Clock& clock)
+    : name_(std::move(name)),
+      version_(std::move(version)),
+      options_(options),
+      model_(std::move(model)),
+      metrics_(metrics.ForModel(name_, options.queue.max_batch)),
+      queue_(options.queue, *metrics_, clock) {
+  const ReplicaContext context = {.model = *model_,
+                                  .queue = queue_,
+                                  .metrics = *metrics_,
+                                  .pace = pace_,
+                                  .clock = clock,
+                                  .compute_threads = options_.compute_threads};
+  for (int i = 0; i < options_.replicas; ++i) {
+    replicas_.push_back(std::make_unique<Replica>(context));
+  }
+  metrics_->replicas->Set(options_.replicas);
+}
+
+ServedModel::~ServedModel() {
+  queue_.Close();
+  replicas_.clear();
+  metrics_->replicas->Set(0);
+}
+
+Duration ServedModel::PredictedWait() const {
+  const double seconds =
+      static_cast<double>(queue_.reserved()) * pace_.seconds_per_photo() / options_.replicas;
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+}  // namespace dla::server

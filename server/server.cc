@@ -1,0 +1,163 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "model/status_macros.h"
+#include "server/address.h"
+#include "server/classifier_service.h"
+#include "server/http_routes.h"
+#include "server/http_server.h"
+#include "server/metrics.h"
+#include "server/model_registry.h"
+#include "server/process_metrics.h"
+#include "server/thread_plan.h"
+#include "spdlog/spdlog.h"
+
+namespace dla::server {
+
+// Destroyed from the last to the first: doors, then what stands behind them.
+struct Server::Parts {
+  Parts(const ServerConfig& config, const ServerDependencies& dependencies, int decode_threads)
+      : process_metrics(std::make_shared<ProcessMetrics>()),
+        unknown_model(metrics.ForModel("", 1)),
+        pipeline({.decode_threads = decode_threads,
+                  .prepare_decode_thread = dependencies.prepare_decode_thread},
+                 dependencies.decode, dependencies.clock),
+        service({.registry = registry,
+                 .pipeline = pipeline,
+                 .unknown_model = *unknown_model,
+                 .clock = dependencies.clock}),
+        grpc_address(config.grpc_address) {}
+
+  Metrics metrics;
+  const std::shared_ptr<ProcessMetrics> process_metrics;
+  const std::unique_ptr<ModelMetrics> unknown_model;
+  ModelRegistry registry;
+  Pipeline pipeline;
+  ClassifierService service;
+  std::string grpc_address;
+  std::atomic<bool> ready = false;
+  std::unique_ptr<HttpServer> metrics_http;
+  std::unique_ptr<HttpServer> http;
+  std::unique_ptr<grpc::Server> grpc;
+};
+
+namespace {
+
+absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& dependencies,
+                        int cores, Metrics& metrics, ModelRegistry& registry) {
+  DLA_ASSIGN_OR_RETURN(std::vector<ModelFolder> folders, FindModelFolders(config));
+  if (folders.empty()) {
+    folders.push_back(
+        {.name = "flowers5", .version = "1", .path = "", .settings = config.defaults});
+  }
+  for (const ModelFolder& folder : folders) {
+    const TimePoint start = dependencies.clock.Now();
+    absl::StatusOr<std::unique_ptr<const Model>> model = dependencies.load_model(folder);
+    if (!model.ok()) {
+      return absl::Status(model.status().code(), absl::StrCat("cannot load model \"", folder.name,
+                                                              "\": ", model.status().message()));
+    }
+    const ModelSettings& settings = folder.settings;
+    const ThreadPlan plan = PlanThreads(settings, cores);
+    const ModelInfo info = (*model)->info();
+    DLA_RETURN_IF_ERROR(registry.Add(std::make_unique<ServedModel>(
+        folder.name, folder.version, *std::move(model),
+        ServedModel::Options{
+            .replicas = plan.replicas,
+            .compute_threads = plan.compute_threads,
+            .queue = {.capacity = static_cast<size_t>(settings.queue_capacity),
+                      .max_batch = settings.max_batch,
+                      .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)}},
+        metrics, dependencies.clock)));
+    spdlog::info(
+        "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
+        "replicas={} threads={} max_batch={} seconds={:.2f}",
+        folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
+        info.input.width, info.precision, info.device, plan.replicas, plan.compute_threads,
+        settings.max_batch, Seconds(dependencies.clock.Now() - start));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& config,
+                                                        ClassifierService& service, int& port) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(config.grpc_address, grpc::InsecureServerCredentials(), &port);
+  // Otherwise a second server could take the same port and half of the requests.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(config.max_message_bytes);
+  builder.RegisterService(&service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return CannotListen("gRPC", config.grpc_address, "--grpc-address");
+  }
+  return server;
+}
+
+}  // namespace
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Server::~Server() {
+  if (parts_->grpc != nullptr) (void)Drain(Duration::zero());
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
+                                                      const ServerDependencies& dependencies) {
+  const int cores = std::max(1u, std::thread::hardware_concurrency());
+  const int decode_threads = config.decode_threads > 0 ? config.decode_threads : cores;
+  auto parts = std::make_unique<Parts>(config, dependencies, decode_threads);
+
+  DLA_ASSIGN_OR_RETURN(
+      parts->metrics_http,
+      HttpServer::Start(
+          {.address = config.metrics_address, .purpose = "metrics", .flag = "--metrics-address"},
+          [&parts](httplib::Server& http) {
+            AddMetricsRoute(http, {parts->metrics.registry(), parts->process_metrics});
+          }));
+  DLA_ASSIGN_OR_RETURN(
+      parts->http,
+      HttpServer::Start(
+          {.address = config.http_address, .purpose = "HTTP", .flag = "--http-address"},
+          [&parts](httplib::Server& http) { AddHealthRoutes(http, parts->ready); }));
+
+  DLA_RETURN_IF_ERROR(LoadModels(config, dependencies, cores, parts->metrics, parts->registry));
+
+  int port = 0;
+  DLA_ASSIGN_OR_RETURN(parts->grpc, StartGrpc(config, parts->service, port));
+  parts->grpc_address = WithPort(config.grpc_address, port);
+  for (const auto& model : parts->registry.models()) {
+    parts->grpc->GetHealthCheckService()->SetServingStatus(model->name(), true);
+  }
+  parts->ready = true;
+  return std::unique_ptr<Server>(new Server(std::move(parts)));
+}
+
+absl::Status Server::Drain(Duration timeout) {
+  const auto deadline = std::chrono::system_clock::now() +
+                        std::chrono::duration_cast<std::chrono::system_clock::duration>(timeout);
+  parts_->ready = false;
+  parts_->grpc->GetHealthCheckService()->SetServingStatus(false);
+  parts_->service.Drain();
+  parts_->grpc->Shutdown(deadline);
+  const bool late = std::chrono::system_clock::now() >= deadline && timeout > Duration::zero();
+  parts_->grpc.reset();
+  if (late) return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
+  return absl::OkStatus();
+}
+
+const std::string& Server::grpc_address() const { return parts_->grpc_address; }
+const std::string& Server::http_address() const { return parts_->http->address(); }
+const std::string& Server::metrics_address() const { return parts_->metrics_http->address(); }
+
+}  // namespace dla::server

@@ -1,0 +1,58 @@
+// The whole server, put together. main.cc starts one; so do the tests.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/model.h"
+#include "server/clock.h"
+#include "server/config.h"
+#include "server/model_repository.h"
+#include "server/pipeline.h"
+
+namespace dla::server {
+
+// Loads one model; the model that comes with the program if the folder's path is empty.
+using LoadFunction =
+    std::function<absl::StatusOr<std::unique_ptr<const Model>>(const ModelFolder& folder)>;
+
+// What the server does not know how to do itself: everything that needs LibTorch.
+struct ServerDependencies {
+  LoadFunction load_model;
+  DecodeFunction decode;
+  std::function<void()> prepare_decode_thread;  // may be empty
+  Clock& clock = Clock::Real();
+};
+
+class Server {
+ public:
+  // Loads all models, then opens the ports. Errors are one line for the operator: a model that
+  // cannot be loaded, an address that cannot be had.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config,
+                                                       const ServerDependencies& dependencies);
+
+  // Shuts down at once if Drain was not called.
+  ~Server();
+
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Refuses new requests, waits until all accepted ones are answered, at most `timeout`; what is
+  // unanswered then is cancelled. DEADLINE_EXCEEDED in that case.
+  absl::Status Drain(Duration timeout);
+
+  // HOST:PORT with the ports that were really bound.
+  const std::string& grpc_address() const;
+  const std::string& http_address() const;
+  const std::string& metrics_address() const;
+
+ private:
+  struct Parts;
+  explicit Server(std::unique_ptr<Parts> parts);
+
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace dla::server

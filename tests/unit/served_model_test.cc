@@ -1,0 +1,195 @@
+// Queue, replicas and pipeline together, on a fake model.
+#include "server/served_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <numeric>
+
+#include "server/pipeline.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/fake_model.h"
+
+namespace dla::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A photo is the byte that the fake model reads; "bad" is no photo.
+absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
+  if (bytes == "bad") return absl::InvalidArgumentError("not a photo");
+  return Image{.height = spec.height,
+               .width = spec.width,
+               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
+}
+
+class ServedModelTest : public ::testing::Test {
+ protected:
+  ServedModel& Start(const ServedModel::Options& options) {
+    auto model = std::make_unique<FakeModel>();
+    fake_ = model.get();
+    served_ = std::make_unique<ServedModel>("m", "1", std::move(model), options, metrics_, clock_);
+    pipeline_ =
+        std::make_unique<Pipeline>(Pipeline::Options{.decode_threads = 2}, FakeDecode, clock_);
+    return *served_;
+  }
+
+  // `photo` outlives the future.
+  std::future<absl::StatusOr<Answer>> Classify(
+      absl::string_view photo, ClassifyOptions options = {.top_k = 2},
+      std::shared_ptr<const CancelFlag> cancelled = nullptr,
+      TimePoint deadline = TimePoint::max()) {
+    auto promise = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
+    pipeline_->Submit(*served_, photo,
+                      {.options = options,
+                       .deadline = deadline,
+                       .cancelled = std::move(cancelled),
+                       .done = [promise](absl::StatusOr<Answer> answer) {
+                         promise->set_value(std::move(answer));
+                       }});
+    return promise->get_future();
+  }
+
+  FakeClock clock_;
+  Metrics metrics_;
+  FakeModel* fake_ = nullptr;
+  std::unique_ptr<ServedModel> served_;
+  std::unique_ptr<Pipeline> pipeline_;
+};
+
+TEST_F(ServedModelTest, AnswersWithTheMostProbableClasses) {
+  Start({});
+  absl::StatusOr<Answer> answer = Classify("\x02").get();
+  ASSERT_TRUE(answer.ok());
+  ASSERT_EQ(answer->classes.size(), 2u);
+  EXPECT_EQ(answer->classes[0].index, 2);
+  EXPECT_GT(answer->classes[0].probability, 0.99f);
+  EXPECT_TRUE(answer->embedding.empty());
+  EXPECT_EQ(answer->timing.batch_size, 1);
+}
+
+TEST_F(ServedModelTest, ReturnsTheEmbeddingWhenAskedFor) {
+  Start({});
+  absl::StatusOr<Answer> plain = Classify("\x03", {.top_k = 1, .include_embedding = true}).get();
+  ASSERT_TRUE(plain.ok());
+  EXPECT_THAT(plain->embedding, ElementsAre(3, 1));
+  absl::StatusOr<Answer> unit =
+      Classify("\x03", {.top_k = 1, .include_embedding = true, .normalize_embedding = true}).get();
+  ASSERT_TRUE(unit.ok());
+  EXPECT_NEAR(unit->embedding[0], 3 / std::sqrt(10.0), 1e-6);
+}
+
+TEST_F(ServedModelTest, BatchesWhatArrivesWhileTheReplicaIsBusy) {
+  Start({.replicas = 1, .compute_threads = 1, .queue = {.max_batch = 4}});
+  fake_->Hold();
+  auto first = Classify("\x01");
+  fake_->AwaitRuns(1);
+  std::vector<std::future<absl::StatusOr<Answer>>> others;
+  const char marks[] = {0, 1, 2, 3, 0};
+  for (const char& mark : marks) others.push_back(Classify(absl::string_view(&mark, 1)));
+  // Decoded on two threads: all are in the queue once none is being decoded any more.
+  while (metrics_.ForModel("m", 4)->decode_seconds->Collect().histogram.sample_count < 6) {
+    std::this_thread::yield();
+  }
+  fake_->Release();
+  EXPECT_TRUE(first.get().ok());
+  for (size_t i = 0; i < others.size(); ++i) {
+    absl::StatusOr<Answer> answer = others[i].get();
+    ASSERT_TRUE(answer.ok());
+    EXPECT_EQ(answer->classes[0].index, marks[i]);
+  }
+  const std::vector<int> batches = fake_->batches();
+  EXPECT_EQ(std::accumulate(batches.begin(), batches.end(), 0), 6);
+  EXPECT_LE(*std::max_element(batches.begin(), batches.end()), 4);
+  EXPECT_LE(batches.size(), 4u);
+}
+
+TEST_F(ServedModelTest, RunsAsManyBatchesAtOnceAsThereAreReplicas) {
+  Start({.replicas = 3, .compute_threads = 1, .queue = {}});
+  fake_->Hold();
+  std::vector<std::future<absl::StatusOr<Answer>>> answers;
+  for (int i = 1; i <= 3; ++i) {
+    answers.push_back(Classify("\x01"));
+    fake_->AwaitRuns(i);
+  }
+  fake_->Release();
+  for (auto& answer : answers) EXPECT_TRUE(answer.get().ok());
+}
+
+TEST_F(ServedModelTest, ABadPhotoFailsAlone) {
+  Start({});
+  auto good = Classify("\x01");
+  auto bad = Classify("bad");
+  EXPECT_EQ(bad.get().status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(good.get().ok());
+  EXPECT_EQ(served_->queue().reserved(), 0u);
+}
+
+TEST_F(ServedModelTest, AFailedBatchReachesEveryWaiter) {
+  Start({});
+  fake_->FailWith(absl::InternalError("device lost"));
+  auto first = Classify("\x01");
+  auto second = Classify("\x02");
+  EXPECT_EQ(first.get().status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(second.get().status().message()), HasSubstr("device lost"));
+}
+
+TEST_F(ServedModelTest, AnUnequalNumberOfResultsIsAnErrorForTheWholeBatch) {
+  Start({});
+  fake_->DropHalfOfTheResults();
+  absl::Status status = Classify("\x01").get().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("2 logits"));
+}
+
+TEST_F(ServedModelTest, RefusesAtTheDoorWhenTheQueueIsFull) {
+  Start({.replicas = 1, .compute_threads = 1, .queue = {.capacity = 2, .max_batch = 1}});
+  fake_->Hold();
+  auto running = Classify("\x01");
+  fake_->AwaitRuns(1);
+  auto second = Classify("\x01");
+  auto third = Classify("\x01");
+  absl::Status refused = Classify("\x01").get().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("(2 photos)"));
+  EXPECT_TRUE(refused.GetPayload("type.googleapis.com/google.rpc.RetryInfo").has_value());
+  EXPECT_EQ(served_->metrics().in_flight->Value(), 3);
+  fake_->Release();
+  EXPECT_TRUE(running.get().ok());
+  EXPECT_TRUE(second.get().ok());
+  EXPECT_TRUE(third.get().ok());
+}
+
+TEST_F(ServedModelTest, SpendsNoForwardPassOnCancelledOrExpiredPhotos) {
+  Start({.replicas = 1, .compute_threads = 1, .queue = {}});
+  fake_->Hold();
+  auto running = Classify("\x01");
+  fake_->AwaitRuns(1);
+  auto cancelled = std::make_shared<CancelFlag>(false);
+  auto gone = Classify("\x01", {.top_k = 1}, cancelled);
+  auto late = Classify("\x01", {.top_k = 1}, nullptr, clock_.Now() + std::chrono::milliseconds(5));
+  cancelled->store(true);
+  clock_.Advance(std::chrono::milliseconds(5));
+  fake_->Release();
+  EXPECT_EQ(gone.get().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(late.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(running.get().ok());
+  EXPECT_THAT(fake_->batches(), ElementsAre(1));
+}
+
+TEST_F(ServedModelTest, AnswersEverythingBeforeItIsDestroyed) {
+  Start({.replicas = 2, .compute_threads = 1, .queue = {.max_batch = 2}});
+  fake_->Hold();
+  std::vector<std::future<absl::StatusOr<Answer>>> answers;
+  for (int i = 0; i < 20; ++i) answers.push_back(Classify("\x01"));
+  fake_->AwaitRuns(2);
+  fake_->Release();
+  pipeline_.reset();
+  served_.reset();
+  for (auto& answer : answers) EXPECT_TRUE(answer.get().ok());
+}
+
+}  // namespace
+}  // namespace dla::server
