@@ -11,20 +11,24 @@
 #include "server/request_record.h"
 
 namespace dla::server {
-namespace {
-
-absl::Status Draining() {
-  return absl::UnavailableError("the server is shutting down; ask another one");
-}
-
 // A unary call that ends when its photos are answered. Deletes itself.
 class PhotoReactor : public grpc::ServerUnaryReactor {
  public:
-  PhotoReactor(const ServiceContext& context, Method method)
-      : record_(context.unknown_model, method, context.clock) {}
+  PhotoReactor(ClassifierService& service, Method method)
+      : service_(service),
+        record_(service.context_.unknown_model, method, service.context_.clock) {}
 
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    if (entered_) service_.Leave();
+    delete this;
+  }
   void OnCancel() override { cancelled_->store(true, std::memory_order_relaxed); }
+
+  absl::Status Enter() {
+    absl::Status status = service_.Enter();
+    entered_ = status.ok();
+    return status;
+  }
 
   // Ends the call. Nothing of the reactor is to be touched afterwards.
   void End(const absl::Status& status) {
@@ -33,14 +37,19 @@ class PhotoReactor : public grpc::ServerUnaryReactor {
   }
 
  protected:
+  ClassifierService& service_;
   RequestRecord record_;
   const std::shared_ptr<CancelFlag> cancelled_ = std::make_shared<CancelFlag>(false);
+
+ private:
+  bool entered_ = false;
 };
+
+namespace {
 
 class ClassifyReactor final : public PhotoReactor {
  public:
-  explicit ClassifyReactor(const ServiceContext& context)
-      : PhotoReactor(context, Method::kClassify) {}
+  explicit ClassifyReactor(ClassifierService& service) : PhotoReactor(service, Method::kClassify) {}
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
@@ -59,8 +68,8 @@ class ClassifyReactor final : public PhotoReactor {
 
 class ClassifyBatchReactor final : public PhotoReactor {
  public:
-  explicit ClassifyBatchReactor(const ServiceContext& context)
-      : PhotoReactor(context, Method::kClassifyBatch) {}
+  explicit ClassifyBatchReactor(ClassifierService& service)
+      : PhotoReactor(service, Method::kClassifyBatch) {}
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyBatchRequest& request, v1::ClassifyBatchResponse& response) {
@@ -96,24 +105,45 @@ absl::Status CheckImageCount(int images) {
 
 }  // namespace
 
-void ClassifierService::Drain() {
+absl::Status ClassifierService::Enter() {
+  MutexLock lock(mu_);
+  if (draining_) {
+    return absl::UnavailableError("the server is shutting down; ask another one");
+  }
+  ++unary_calls_;
+  return absl::OkStatus();
+}
+
+void ClassifierService::Leave() {
+  MutexLock lock(mu_);
+  --unary_calls_;
+  // Under the lock: once Drain sees the last call gone, this object may be destroyed.
+  call_ended_.NotifyAll();
+}
+
+bool ClassifierService::Drain(TimePoint deadline) {
   MutexLock lock(mu_);
   draining_ = true;
   for (ClassifyStreamReactor* stream : streams_) stream->Drain();
+  while (unary_calls_ > 0 || !streams_.empty()) {
+    if (context_.clock.Now() >= deadline) return false;
+    context_.clock.WaitUntil(call_ended_, mu_, deadline);
+  }
+  return true;
 }
 
 grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContext* context,
                                                       const v1::ClassifyRequest* request,
                                                       v1::ClassifyResponse* response) {
-  auto* reactor = new ClassifyReactor(context_);
-  absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
-  if (!target.ok()) {
-    reactor->End(target.status());
-  } else if (draining()) {
-    reactor->End(Draining());
-  } else {
+  auto* reactor = new ClassifyReactor(*this);
+  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
+  absl::Status status = target.status();
+  if (status.ok()) status = reactor->Enter();
+  if (status.ok()) {
     reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
                    *response);
+  } else {
+    reactor->End(status);
   }
   return reactor;
 }
@@ -121,17 +151,16 @@ grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerContext* context,
                                                            const v1::ClassifyBatchRequest* request,
                                                            v1::ClassifyBatchResponse* response) {
-  auto* reactor = new ClassifyBatchReactor(context_);
-  absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
-  if (!target.ok()) {
-    reactor->End(target.status());
-  } else if (absl::Status status = CheckImageCount(request->images_size()); !status.ok()) {
-    reactor->End(status);
-  } else if (draining()) {
-    reactor->End(Draining());
-  } else {
+  auto* reactor = new ClassifyBatchReactor(*this);
+  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
+  absl::Status status = target.status();
+  if (status.ok()) status = CheckImageCount(request->images_size());
+  if (status.ok()) status = reactor->Enter();
+  if (status.ok()) {
     reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
                    *response);
+  } else {
+    reactor->End(status);
   }
   return reactor;
 }

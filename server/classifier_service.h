@@ -12,6 +12,7 @@
 namespace dla::server {
 
 class ClassifyStreamReactor;
+class PhotoReactor;
 
 // What the calls share. All of it outlives the service.
 struct ServiceContext {
@@ -29,8 +30,8 @@ class ClassifierService final : public v1::Classifier::CallbackService {
   explicit ClassifierService(const ServiceContext& context) : context_(context) {}
 
   // New requests are answered with UNAVAILABLE from now on. Open streams answer what they have
-  // accepted and end.
-  void Drain();
+  // accepted and end. Returns once all that was accepted is answered, or false at `deadline`.
+  bool Drain(TimePoint deadline);
 
   grpc::ServerUnaryReactor* Classify(grpc::CallbackServerContext* context,
                                      const v1::ClassifyRequest* request,
@@ -49,15 +50,17 @@ class ClassifierService final : public v1::Classifier::CallbackService {
 
  private:
   friend class ClassifyStreamReactor;
+  friend class PhotoReactor;
 
-  bool draining() const {
-    MutexLock lock(mu_);
-    return draining_;
-  }
+  // A unary call asks to begin; if it may, it says when it is over.
+  absl::Status Enter();
+  void Leave();
 
   const ServiceContext context_;
-  mutable Mutex mu_;
+  Mutex mu_;
+  CondVar call_ended_;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  int unary_calls_ ABSL_GUARDED_BY(mu_) = 0;
   absl::flat_hash_set<ClassifyStreamReactor*> streams_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -154,6 +154,7 @@ void ClassifyStreamReactor::OnDone() {
   {
     MutexLock lock(service_.mu_);
     service_.streams_.erase(this);
+    service_.call_ended_.NotifyAll();
   }
   delete this;
 }

@@ -34,7 +34,8 @@ struct Server::Parts {
                  .pipeline = pipeline,
                  .unknown_model = *unknown_model,
                  .clock = dependencies.clock}),
-        grpc_address(config.grpc_address) {}
+        grpc_address(config.grpc_address),
+        clock(dependencies.clock) {}
 
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
@@ -43,6 +44,7 @@ struct Server::Parts {
   Pipeline pipeline;
   ClassifierService service;
   std::string grpc_address;
+  Clock& clock;
   std::atomic<bool> ready = false;
   std::unique_ptr<HttpServer> metrics_http;
   std::unique_ptr<HttpServer> http;
@@ -144,16 +146,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 }
 
 absl::Status Server::Drain(Duration timeout) {
-  const auto deadline = std::chrono::system_clock::now() +
-                        std::chrono::duration_cast<std::chrono::system_clock::duration>(timeout);
   parts_->ready = false;
   parts_->grpc->GetHealthCheckService()->SetServingStatus(false);
-  parts_->service.Drain();
-  parts_->grpc->Shutdown(deadline);
-  const bool late = std::chrono::system_clock::now() >= deadline && timeout > Duration::zero();
+  // Only once all is answered does gRPC itself close: it would cancel calls that arrive meanwhile,
+  // where the service tells them to go elsewhere.
+  const bool answered = parts_->service.Drain(parts_->clock.Now() + timeout);
+  parts_->grpc->Shutdown(std::chrono::system_clock::now());
   parts_->grpc.reset();
-  if (late) return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
-  return absl::OkStatus();
+  if (answered) return absl::OkStatus();
+  return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
 }
 
 const std::string& Server::grpc_address() const { return parts_->grpc_address; }
