@@ -8,16 +8,6 @@
 
 namespace dla::server {
 
-void ClassifyStreamReactor::Start() {
-  bool read;
-  {
-    MutexLock lock(mu_);
-    read = ShouldRead();
-    reading_ = read;
-  }
-  if (read) StartRead(&incoming_);
-}
-
 bool ClassifyStreamReactor::ShouldRead() {
   return !reading_ && !no_more_reads_ && !draining_ && !finished_ && in_flight_ < kMaxInFlight;
 }
@@ -57,7 +47,8 @@ void ClassifyStreamReactor::Drain() {
 }
 
 void ClassifyStreamReactor::OnReadDone(bool ok) {
-  bool read = false;
+  // Taken before reading_ falls: from then on another thread may read into incoming_.
+  v1::ClassifyStreamRequest message = std::move(incoming_);
   bool finish = false;
   {
     MutexLock lock(mu_);
@@ -72,16 +63,18 @@ void ClassifyStreamReactor::OnReadDone(bool ok) {
   }
   if (finish) FinishCall();
   if (!ok) return;
-  Accept(std::move(incoming_));
+  Accept(std::move(message));
+  ReadMore();
+}
+
+void ClassifyStreamReactor::ReadMore() {
   {
     MutexLock lock(mu_);
-    read = ShouldRead();
-    if (read) reading_ = true;
+    if (!ShouldRead()) return;
+    reading_ = true;
   }
-  if (read) {
-    incoming_.Clear();
-    StartRead(&incoming_);
-  }
+  incoming_.Clear();
+  StartRead(&incoming_);
 }
 
 void ClassifyStreamReactor::Accept(v1::ClassifyStreamRequest message) {
@@ -129,7 +122,6 @@ void ClassifyStreamReactor::Send(v1::ClassifyStreamResponse response) {
 
 void ClassifyStreamReactor::OnWriteDone(bool) {
   const v1::ClassifyStreamResponse* write = nullptr;
-  bool read = false;
   bool finish = false;
   {
     MutexLock lock(mu_);
@@ -137,14 +129,12 @@ void ClassifyStreamReactor::OnWriteDone(bool) {
     --in_flight_;
     if (!outgoing_.empty()) write = &outgoing_.front();
     finish = ShouldFinish();
-    read = ShouldRead();
-    if (read) reading_ = true;
   }
   if (write != nullptr) StartWrite(write);
-  if (finish) FinishCall();
-  if (read) {
-    incoming_.Clear();
-    StartRead(&incoming_);
+  if (finish) {
+    FinishCall();
+  } else {
+    ReadMore();
   }
 }
 

@@ -26,7 +26,7 @@ class ClassifyStreamReactor final
       : service_(service), deadline_(deadline) {}
 
   // Begins to read. Called once.
-  void Start();
+  void Start() { ReadMore(); }
 
   // Reads nothing more, ends the call with UNAVAILABLE once all is answered. Thread-safe,
   // idempotent.
@@ -38,6 +38,7 @@ class ClassifyStreamReactor final
   void OnDone() override;
 
  private:
+  void ReadMore();  // unless a read is under way or there is a reason not to
   void Accept(v1::ClassifyStreamRequest message);
   void Send(v1::ClassifyStreamResponse response);
   bool ShouldFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -48,7 +49,7 @@ class ClassifyStreamReactor final
   const TimePoint deadline_;
   const std::shared_ptr<CancelFlag> cancelled_ = std::make_shared<CancelFlag>(false);
 
-  v1::ClassifyStreamRequest incoming_;  // touched only between StartRead and OnReadDone
+  v1::ClassifyStreamRequest incoming_;  // touched only while reading_
 
   Mutex mu_;
   std::deque<v1::ClassifyStreamResponse> outgoing_ ABSL_GUARDED_BY(mu_);  // front is being written
