@@ -19,10 +19,9 @@ struct ResizedPart {
 };
 
 // What Pillow's photo.resize((resized_width, resized_height), interpolation) holds in the part.
-// Only that part is computed: memory stays below 2 * (photo.height * part.width * 3) bytes plus
-// some 8 bytes per pixel of the photo's longer side, however large the whole would be.
+// Only that part is computed, so memory and time follow the sizes of the photo and of the part,
+// however large the whole would be. May throw std::bad_alloc. Thread-safe.
 // Source: Pillow 13, src/libImaging/Resample.c (bilinear, bicubic), Geometry.c (nearest).
-// May throw std::bad_alloc. Thread-safe.
 Image ResizePart(const Image& photo, const ResizedPart& part, Interpolation interpolation);
 
 }  // namespace dla

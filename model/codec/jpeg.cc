@@ -160,6 +160,7 @@ absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions&
   }));
 
   Decoded decoded;
+  if (options.apply_exif_orientation) decoded.orientation = Orientation(info);
   Image& image = decoded.image;
   image.height = static_cast<int>(info.output_height);
   image.width = static_cast<int>(info.output_width);
@@ -174,7 +175,6 @@ absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions&
     }
     jpeg_finish_decompress(&info);
   }));
-  if (options.apply_exif_orientation) decoded.orientation = Orientation(info);
   return decoded;
 }
 
