@@ -1,0 +1,292 @@
+// What DecodeImage does with bytes that are not what they should be.
+// What it makes of good photos is in preprocess_parity_test.cc.
+#include "model/image_codec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/photo_files.h"
+
+namespace dla {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// Expects a refusal and gives its words.
+std::string Refusal(absl::string_view bytes, const DecodeOptions& options = {}) {
+  const absl::Status status = DecodeImage(bytes, options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  return std::string(status.message());
+}
+
+std::string BigEndian(uint32_t value, int bytes) {
+  std::string text;
+  for (int i = bytes - 1; i >= 0; --i) text.push_back(static_cast<char>(value >> (8 * i)));
+  return text;
+}
+
+std::string PngChunk(const std::string& name, const std::string& data) {
+  const std::string body = name + data;
+  const auto crc = crc32(0, reinterpret_cast<const Bytef*>(body.data()), body.size());
+  return BigEndian(data.size(), 4) + body + BigEndian(crc, 4);
+}
+
+// rgb.png with another size in its header.
+std::string PngOfSize(uint32_t width, uint32_t height) {
+  std::string png = GoldenInput("rgb.png");
+  const std::string rest = png.substr(24, 5);  // depth, colour type, ...
+  return png.replace(8, 25, PngChunk("IHDR", BigEndian(width, 4) + BigEndian(height, 4) + rest));
+}
+
+// baseline.jpg with another size in its frame header.
+std::string JpegOfSize(uint32_t width, uint32_t height) {
+  std::string jpeg = GoldenInput("baseline.jpg");
+  const size_t frame = jpeg.find("\xff\xc0");
+  return jpeg.replace(frame + 5, 4, BigEndian(height, 2) + BigEndian(width, 2));
+}
+
+std::string JpegWithSegment(char marker, const std::string& data) {
+  std::string jpeg = GoldenInput("baseline.jpg");
+  return jpeg.insert(2, std::string{'\xff', marker} + BigEndian(data.size() + 2, 2) + data);
+}
+
+TEST(ImageCodecTest, RefusesNoBytes) {
+  EXPECT_THAT(Refusal(""), AllOf(HasSubstr("no bytes"), HasSubstr("JPEG, PNG or WebP")));
+}
+
+TEST(ImageCodecTest, NamesWhatWasSentInstead) {
+  using std::string;
+  const std::pair<string, string> sent[] = {
+      {"GIF89a\x01\x02", "a GIF"},
+      {string("\0\0\0\x1c", 4) + "ftypheic", "HEIC"},
+      {string("\0\0\0\x1c", 4) + "ftypavif", "AVIF"},
+      {string("\0\0\0\x1c", 4) + "ftypisom", "MP4"},
+      {"  \n<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "SVG"},
+      {"<?xml version=\"1.0\"?>\n<svg/>", "SVG"},
+      {"<?xml version=\"1.0\"?>\n<note/>", "XML"},
+      {"<!DOCTYPE html><html></html>", "HTML"},
+      {"%PDF-1.7", "PDF"},
+      {string("BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01", 19), "BMP"},
+      {"BM is how this text begins", "text"},
+      {string("II*\0\x08\0\0\0", 8), "TIFF"},
+      {string("MM\0*\0\0\0\x08", 8), "TIFF"},
+      {"PK\x03\x04", "ZIP"},
+      {"{\"image\": 1}", "JSON"},
+      {"hello", "got text"},
+      {"/9j/4AAQSkZJRg", "base64"},
+      {"data:image/png;base64,iVBOR", "data: URL"},
+      {"https://example.org/dog.jpg", "URL"},
+      {string("RIFF\x10\0\0\0AVI LIST", 16), "AVI"},
+      {string("RIFF\x10\0\0\0WAVEfmt ", 16), "RIFF"},
+      {"\x01\x02\x03\x04\x05", "01 02 03 04"},
+      {"\x01", "begins with 01"},
+  };
+  for (const auto& [bytes, name] : sent) EXPECT_THAT(Refusal(bytes), HasSubstr(name)) << name;
+}
+
+TEST(ImageCodecTest, RefusesASizeOverTheLimitFromTheHeader) {
+  EXPECT_THAT(Refusal(PngOfSize(100'000, 100'000)),
+              AllOf(HasSubstr("100000 x 100000"), HasSubstr("at most 100000000")));
+  EXPECT_THAT(Refusal(PngOfSize(0x7fffffff, 0x7fffffff)), HasSubstr("2147483647 x 2147483647"));
+  EXPECT_THAT(Refusal(JpegOfSize(65'500, 65'500)), HasSubstr("65500 x 65500"));
+  EXPECT_THAT(Refusal(JpegOfSize(65'535, 65'535)), HasSubstr("65500"));  // libjpeg's own limit
+}
+
+TEST(ImageCodecTest, RefusesAPhotoWithoutPixels) {
+  Refusal(PngOfSize(0, 75));
+  Refusal(PngOfSize(97, 0));
+  Refusal(JpegOfSize(0, 75));
+  Refusal(JpegOfSize(97, 0));
+}
+
+TEST(ImageCodecTest, TakesExactlyMaxPixels) {
+  for (const char* name : {"baseline.jpg", "rgb.png", "lossy.webp"}) {
+    const std::string bytes = GoldenInput(name);
+    DecodeOptions options;
+    options.max_pixels = 97 * 75;
+    EXPECT_TRUE(DecodeImage(bytes, options).ok()) << name;
+    options.max_pixels = 97 * 75 - 1;
+    EXPECT_THAT(Refusal(bytes, options), HasSubstr("97 x 75 is 7275 pixels, at most 7274"));
+  }
+}
+
+// The pixels count that the header declares, not those that a reduced scale would give.
+TEST(ImageCodecTest, LimitsTheFullSizeOfAPhotoThatIsDecodedAtReducedScale) {
+  DecodeOptions options;
+  options.min_short_side = 1;
+  options.max_pixels = 12'000'000 - 1;
+  EXPECT_THAT(Refusal(GoldenInput("12_megapixels.jpg"), options), HasSubstr("4000 x 3000"));
+}
+
+// Ends of a file in all places where it hurts: many in the headers, some in the pixels, all near
+// the end.
+std::vector<size_t> CutPoints(size_t size) {
+  std::vector<size_t> points;
+  for (size_t cut = 0; cut < size; cut += cut < 700 || cut + 64 > size ? 1 : 61) {
+    points.push_back(cut);
+  }
+  return points;
+}
+
+TEST(ImageCodecTest, RefusesEveryBeginningOfAJpegOrWebp) {
+  for (const char* name :
+       {"baseline.jpg", "progressive.jpg", "restart_markers.jpg", "cmyk.jpg", "orientation_6.jpg",
+        "lossy.webp", "lossless.webp", "lossy_alpha.webp", "orientation_6.webp"}) {
+    const std::string bytes = GoldenInput(name);
+    for (size_t cut : CutPoints(bytes.size())) {
+      EXPECT_FALSE(DecodeImage(bytes.substr(0, cut), {}).ok()) << name << " cut at " << cut;
+    }
+    EXPECT_THAT(Refusal(bytes.substr(0, bytes.size() - 5)), HasSubstr("truncated")) << name;
+  }
+}
+
+// Pillow takes a PNG whose pixels are complete, whatever is missing behind them.
+TEST(ImageCodecTest, RefusesAPngThatEndsBeforeItsPixelsDo) {
+  for (const char* name : {"rgb.png", "interlaced.png", "palette_transparency.png",
+                           "grey_16bit.png", "interlaced_grey_16bit.png", "orientation_6.png"}) {
+    const std::string bytes = GoldenInput(name);
+    constexpr size_t kBehindThePixels = 4 + 12;  // their checksum; IEND
+    for (size_t cut : CutPoints(bytes.size())) {
+      const absl::StatusOr<Image> photo = DecodeImage(bytes.substr(0, cut), {});
+      if (cut < bytes.size() - kBehindThePixels - 4) {  // less the checksum within the pixels
+        EXPECT_FALSE(photo.ok()) << name << " cut at " << cut;
+      } else if (photo.ok()) {
+        EXPECT_EQ(photo->pixels, DecodeImage(bytes, {})->pixels) << name << " cut at " << cut;
+      }
+    }
+    EXPECT_THAT(Refusal(bytes.substr(0, bytes.size() / 2)), HasSubstr("truncated")) << name;
+  }
+}
+
+TEST(ImageCodecTest, SurvivesCorruption) {
+  DecodeOptions options;
+  options.max_pixels = 1'000'000;
+  for (const char* name :
+       {"baseline.jpg", "progressive.jpg", "cmyk_progressive.jpg", "orientation_6.jpg", "rgb.png",
+        "palette_transparency.png", "interlaced.png", "grey_16bit.png", "orientation_6.png",
+        "lossy.webp", "lossless.webp", "lossy_alpha.webp", "orientation_6.webp"}) {
+    const std::string bytes = GoldenInput(name);
+    std::mt19937 random(1);
+    for (int round = 0; round < 200; ++round) {
+      std::string corrupt = bytes;
+      for (int flips = 1 + round % 3; flips > 0; --flips) {
+        const size_t reach =
+            round % 2 == 0 ? corrupt.size() : std::min<size_t>(700, corrupt.size());
+        corrupt[random() % reach] ^= static_cast<char>(1 << random() % 8);
+      }
+      const absl::StatusOr<Image> photo = DecodeImage(corrupt, options);
+      if (photo.ok()) {
+        EXPECT_EQ(photo->pixels.size(), photo->height * photo->row_bytes()) << name;
+      } else {
+        EXPECT_EQ(photo.status().code(), absl::StatusCode::kInvalidArgument) << photo.status();
+      }
+    }
+  }
+}
+
+TEST(ImageCodecTest, RefusesAPngWithAWrongChecksum) {
+  std::string png = GoldenInput("rgb.png");
+  png[png.find("IDAT") + 100] ^= 1;
+  EXPECT_THAT(Refusal(png), HasSubstr("PNG"));
+}
+
+TEST(ImageCodecTest, RefusesAnAnimation) {
+  EXPECT_THAT(Refusal(GoldenInput("animated.webp")), HasSubstr("animation"));
+}
+
+TEST(ImageCodecTest, RefusesAJpegWithEndlessScans) {
+  const std::string jpeg = GoldenInput("progressive.jpg");
+  const size_t last_scan = jpeg.rfind("\xff\xda");
+  const std::string scan = jpeg.substr(last_scan, jpeg.size() - 2 - last_scan);
+  std::string bomb = jpeg.substr(0, last_scan);
+  for (int i = 0; i < 200; ++i) bomb += scan;
+  EXPECT_THAT(Refusal(bomb + "\xff\xd9"), HasSubstr("scans"));
+}
+
+// As Pillow, browsers and viewers do; libjpeg only warns.
+TEST(ImageCodecTest, OpensAJpegWithStrayBytes) {
+  const std::string jpeg = GoldenInput("baseline.jpg");
+  const Image photo = *DecodeImage(jpeg, {});
+  std::string between_segments = jpeg;
+  between_segments.insert(20, "stray");  // behind JFIF's segment
+  for (const std::string& bytes : {between_segments, jpeg + "stray bytes behind the end"}) {
+    const absl::StatusOr<Image> same = DecodeImage(bytes, {});
+    ASSERT_TRUE(same.ok()) << same.status();
+    EXPECT_EQ(same->pixels, photo.pixels);
+  }
+}
+
+TEST(ImageCodecTest, TakesAPhotoWithADamagedExifBlockAsUpright) {
+  const std::string exif = std::string("Exif\0\0", 6);
+  const std::string tiff_big = std::string("MM\0*\0\0\0\x08", 8);
+  const std::string tiff_little = std::string("II*\0\x08\0\0\0", 8);
+  const std::string entry_count = std::string("\0\x01", 2);
+  const std::string orientation = std::string("\x01\x12\0\x03\0\0\0\x01", 8);
+  const std::string blocks[] = {
+      exif,
+      exif + "garbage",
+      exif + std::string(60'000, '\xff'),
+      exif + tiff_big,
+      exif + tiff_little + "\xff\xff",              // 65535 entries, none there
+      exif + tiff_big + entry_count + orientation,  // cut off
+      exif + tiff_big + entry_count + orientation + std::string("\0\x63\0\0", 4),  // 99
+      exif + std::string("MM\0*\xff\xff\xff\xff", 8),           // directory out of range
+      exif + std::string("MM\0*\0\0\0\x08\0\0\0\0\0\x08", 14),  // directory that follows itself
+  };
+  const Image photo = *DecodeImage(GoldenInput("baseline.jpg"), {});
+  for (const std::string& block : blocks) {
+    const absl::StatusOr<Image> same = DecodeImage(JpegWithSegment('\xe1', block), {});
+    ASSERT_TRUE(same.ok()) << same.status();
+    EXPECT_EQ(same->width, photo.width);
+    EXPECT_EQ(same->pixels, photo.pixels);
+  }
+  // The same frame around a good value turns the photo, so it is the damage that is pinned above.
+  const std::string good =
+      exif + tiff_big + entry_count + orientation + std::string("\0\x06\0\0\0\0\0\0", 8);
+  EXPECT_EQ(DecodeImage(JpegWithSegment('\xe1', good), {})->width, photo.height);
+}
+
+TEST(ImageCodecTest, LeavesThePhotoAsItLiesWhenOrientationIsSwitchedOff) {
+  DecodeOptions options;
+  options.apply_exif_orientation = false;
+  for (const char* name : {"orientation_6.jpg", "orientation_6.png", "orientation_6.webp"}) {
+    EXPECT_EQ(DecodeImage(GoldenInput(name), {})->width, 75) << name;
+    EXPECT_EQ(DecodeImage(GoldenInput(name), options)->width, 97) << name;
+  }
+}
+
+TEST(ImageCodecTest, ReadsAnOrientationThatStandsBehindThePixels) {
+  const std::string tiff =
+      std::string("MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0", 26);
+  std::string png = GoldenInput("rgb.png");
+  png.insert(png.size() - 12, PngChunk("eXIf", tiff));
+  EXPECT_EQ(DecodeImage(png, {})->width, 75);
+}
+
+// A few kilobytes that inflate to 8 GB if they are inflated: 1000 texts of 8 MB.
+TEST(ImageCodecTest, DoesNotInflateTextsOfAPng) {
+  std::string text(8'000'000, 'a');
+  std::vector<Bytef> deflated(compressBound(text.size()));
+  uLongf size = deflated.size();
+  compress(deflated.data(), &size, reinterpret_cast<const Bytef*>(text.data()), text.size());
+  const std::string chunk = PngChunk(
+      "zTXt", std::string("k\0\0", 3) + std::string(deflated.begin(), deflated.begin() + size));
+  std::string png = GoldenInput("rgb.png");
+  std::string texts;
+  for (int i = 0; i < 1000; ++i) texts += chunk;
+  png.insert(33, texts);
+  const absl::StatusOr<Image> photo = DecodeImage(png, {});
+  ASSERT_TRUE(photo.ok()) << photo.status();
+  EXPECT_EQ(photo->pixels, DecodeImage(GoldenInput("rgb.png"), {})->pixels);
+}
+
+}  // namespace
+}  // namespace dla
