@@ -17,4 +17,12 @@ struct Image {
   size_t row_bytes() const { return static_cast<size_t>(width) * 3; }
 };
 
+// A rectangle of an image in its pixels, whose edges may lie between two of them.
+struct Region {
+  double top = 0;
+  double left = 0;
+  double height = 0;
+  double width = 0;
+};
+
 }  // namespace dla

@@ -30,34 +30,47 @@ absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height,
 
 namespace {
 
-// Turns the photo upright. Orientation 2..8 as EXIF 2.32 numbers them: 5..8 swap the sides.
-Image Upright(Image& photo, int orientation) {
-  Image upright;
-  const bool swaps_sides = orientation >= 5;
-  upright.height = swaps_sides ? photo.width : photo.height;
-  upright.width = swaps_sides ? photo.height : photo.width;
-  upright.pixels.resize(photo.pixels.size());
-  const cv::Mat from(photo.height, photo.width, CV_8UC3, photo.pixels.data());
-  cv::Mat to(upright.height, upright.width, CV_8UC3, upright.pixels.data());
+// How to turn a photo upright: transpose it first, flip it then.
+struct Turn {
+  // Orientation 1..8 as EXIF 2.32 numbers them.
+  explicit Turn(int orientation)
+      : transpose(orientation >= 5),
+        flip_x(orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7),
+        flip_y(orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8) {}
+  const bool transpose;
+  const bool flip_x;  // left for right
+  const bool flip_y;
+};
 
-  constexpr int kTopBottom = 0, kLeftRight = 1, kBoth = -1;
-  switch (orientation) {
-    case 2:
-      cv::flip(from, to, kLeftRight);
-      break;
-    case 3:
-      cv::flip(from, to, kBoth);
-      break;
-    case 4:
-      cv::flip(from, to, kTopBottom);
-      break;
-    default:
-      cv::transpose(from, to);
+Image Apply(const Turn& turn, Image image) {
+  if (turn.transpose) {
+    Image transposed;
+    transposed.height = image.width;
+    transposed.width = image.height;
+    transposed.pixels.resize(image.pixels.size());
+    const cv::Mat from(image.height, image.width, CV_8UC3, image.pixels.data());
+    cv::Mat to(transposed.height, transposed.width, CV_8UC3, transposed.pixels.data());
+    cv::transpose(from, to);
+    image = std::move(transposed);
   }
-  if (orientation == 6) cv::flip(to, to, kLeftRight);
-  if (orientation == 7) cv::flip(to, to, kBoth);
-  if (orientation == 8) cv::flip(to, to, kTopBottom);
-  return upright;
+  if (turn.flip_x || turn.flip_y) {
+    cv::Mat pixels(image.height, image.width, CV_8UC3, image.pixels.data());
+    cv::flip(pixels, pixels, turn.flip_x && turn.flip_y ? -1 : turn.flip_x ? 1 : 0);
+  }
+  return image;
+}
+
+DecodedImage Upright(codec::Decoded decoded) {
+  const Turn turn(decoded.orientation);
+  DecodedImage photo;
+  photo.image = Apply(turn, std::move(decoded.image));
+  photo.full_height = turn.transpose ? decoded.full_width : decoded.full_height;
+  photo.full_width = turn.transpose ? decoded.full_height : decoded.full_width;
+  photo.region.height = static_cast<double>(photo.full_height) / decoded.reduction;
+  photo.region.width = static_cast<double>(photo.full_width) / decoded.reduction;
+  if (turn.flip_y) photo.region.top = photo.image.height - photo.region.height;
+  if (turn.flip_x) photo.region.left = photo.image.width - photo.region.width;
+  return photo;
 }
 
 absl::StatusOr<codec::Decoded> DecodeAsStored(absl::string_view bytes,
@@ -79,10 +92,10 @@ absl::StatusOr<codec::Decoded> DecodeAsStored(absl::string_view bytes,
 
 }  // namespace
 
-absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeOptions& options) try {
+absl::StatusOr<DecodedImage> DecodeImage(absl::string_view bytes,
+                                         const DecodeOptions& options) try {
   DLA_ASSIGN_OR_RETURN(codec::Decoded decoded, DecodeAsStored(bytes, options));
-  if (decoded.orientation == 1) return std::move(decoded.image);
-  return Upright(decoded.image, decoded.orientation);
+  return Upright(std::move(decoded));
 } catch (const std::bad_alloc&) {
   return absl::ResourceExhaustedError("out of memory while decoding a photo");
 } catch (const cv::Exception& error) {

@@ -21,11 +21,23 @@ struct DecodeOptions {
   int min_short_side = 0;
 };
 
+struct DecodedImage {
+  Image image;
+
+  // The size that the header declares, turned as the image is.
+  int full_height = 0;
+  int full_width = 0;
+
+  // Where the photo lies in the image: all over it, unless a JPEG was decoded at a scale that does
+  // not divide its size. Then it covers the outermost row or column only in part.
+  Region region;
+};
+
 // Decodes one photo. The format is told by the first bytes; no other decoder is ever tried.
 // Grey, palette, alpha, 16-bit and CMYK become RGB as Pillow's Image.convert("RGB") makes them.
 // INVALID_ARGUMENT: empty, not JPEG/PNG/WebP (the message names what it looks like), truncated,
-// corrupt, or over max_pixels. Nothing is allocated from a size that has not been checked.
-// Thread-safe.
-absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeOptions& options);
+// corrupt, an animation, or over max_pixels. RESOURCE_EXHAUSTED: out of memory. Nothing is
+// allocated from a size that has not been checked. Thread-safe.
+absl::StatusOr<DecodedImage> DecodeImage(absl::string_view bytes, const DecodeOptions& options);
 
 }  // namespace dla

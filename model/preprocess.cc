@@ -18,31 +18,35 @@ struct Size {
 
 // What the sides are resized to before they are cropped.
 Size ScaleSize(const InputSpec& spec) {
-  return {static_cast<int64_t>(std::floor(spec.height / spec.crop_pct)),
-          static_cast<int64_t>(std::floor(spec.width / spec.crop_pct))};
+  constexpr double kLargest = 1e9;  // beyond any use; keeps products with a photo's side exact
+  const auto scale = [&](int side) {
+    return static_cast<int64_t>(std::min(kLargest, std::floor(side / spec.crop_pct)));
+  };
+  return {scale(spec.height), scale(spec.width)};
 }
 
 // torchvision Resize(int): the short side exactly, the long side rounded down.
-Size ResizeShortSide(const Image& photo, int64_t to) {
-  const double short_side = std::min(photo.height, photo.width);
-  const auto scale = [&](int side) {
+Size ResizeShortSide(Size photo, int64_t to) {
+  const double short_side = static_cast<double>(std::min(photo.height, photo.width));
+  const auto scale = [&](int64_t side) {
     return static_cast<int64_t>(static_cast<double>(to * side) / short_side);
   };
   return photo.width <= photo.height ? Size{scale(photo.height), to} : Size{to, scale(photo.width)};
 }
 
 // timm ResizeKeepRatio: to cover the size, or to fit into it; rounded half to even.
-Size ResizeKeepRatio(const Image& photo, Size to, bool fit) {
+Size ResizeKeepRatio(Size photo, Size to, bool fit) {
   const double by_height = static_cast<double>(photo.height) / static_cast<double>(to.height);
   const double by_width = static_cast<double>(photo.width) / static_cast<double>(to.width);
   const double ratio = fit ? std::max(by_height, by_width) : std::min(by_height, by_width);
-  const auto scale = [ratio](int side) {
-    return std::max<int64_t>(1, std::llrint(side / ratio));  // timm fails where we put out 1
+  const auto scale = [ratio](int64_t side) {
+    const int64_t scaled = std::llrint(static_cast<double>(side) / ratio);
+    return std::max<int64_t>(1, scaled);  // timm fails where this is 0
   };
   return {scale(photo.height), scale(photo.width)};
 }
 
-Size ResizedSize(const Image& photo, const InputSpec& spec) {
+Size ResizedSize(Size photo, const InputSpec& spec) {
   const Size scale = ScaleSize(spec);
   switch (spec.crop_mode) {
     case CropMode::kSquash:
@@ -96,13 +100,13 @@ Image Pad(const Image& photo, const InputSpec& spec, int top, int left) {
   return out;
 }
 
-}  // namespace
-
-absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec) try {
-  const Size resized = ResizedSize(photo, spec);
+// `region` holds the photo, which had the size `full` before it was decoded at a reduced scale.
+absl::StatusOr<Image> ResizeAndCrop(const Image& image, const Region& region, Size full,
+                                    const InputSpec& spec) try {
+  const Size resized = ResizedSize(full, spec);
   const CenterCrop rows(resized.height, spec.height);
   const CenterCrop columns(resized.width, spec.width);
-  Image part = ResizePart(photo,
+  Image part = ResizePart(image, region,
                           {.resized_height = resized.height,
                            .resized_width = resized.width,
                            .top = rows.begin,
@@ -114,6 +118,14 @@ absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec) t
   return Pad(part, spec, rows.padding_before, columns.padding_before);
 } catch (const std::bad_alloc&) {
   return absl::ResourceExhaustedError("out of memory while resizing a photo");
+}
+
+}  // namespace
+
+absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec) {
+  const Region whole = {.height = static_cast<double>(photo.height),
+                        .width = static_cast<double>(photo.width)};
+  return ResizeAndCrop(photo, whole, {photo.height, photo.width}, spec);
 }
 
 absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
@@ -128,8 +140,8 @@ absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
     decode.min_short_side =
         static_cast<int>(std::min(kLargestJpeg, 2 * std::max(scale.height, scale.width)));
   }
-  DLA_ASSIGN_OR_RETURN(const Image photo, DecodeImage(bytes, decode));
-  return ResizeAndCrop(photo, spec);
+  DLA_ASSIGN_OR_RETURN(const DecodedImage photo, DecodeImage(bytes, decode));
+  return ResizeAndCrop(photo.image, photo.region, {photo.full_height, photo.full_width}, spec);
 }
 
 }  // namespace dla

@@ -35,9 +35,10 @@ double Cubic(double x) {
 // The taps of output coordinates begin .. begin + count - 1 along one axis.
 class Axis {
  public:
-  Axis(int input, int64_t output, int64_t begin, int count, Interpolation interpolation) {
+  Axis(int input, double from, double extent, int64_t output, int64_t begin, int count,
+       Interpolation interpolation) {
     const bool cubic = interpolation == Interpolation::kBicubic;
-    const double scale = static_cast<double>(input) / static_cast<double>(output);
+    const double scale = extent / static_cast<double>(output);
     const double stretch = std::max(scale, 1.0);  // widens the filter when shrinking: antialiasing
     const double support = (cubic ? 2.0 : 1.0) * stretch;
     const int max_taps = std::min(input, static_cast<int>(std::ceil(support)) * 2 + 1);
@@ -45,7 +46,7 @@ class Axis {
     taps_.reserve(count);
     std::vector<double> exact(max_taps);
     for (int i = 0; i < count; ++i) {
-      const double center = (static_cast<double>(begin + i) + 0.5) * scale;
+      const double center = from + (static_cast<double>(begin + i) + 0.5) * scale;
       const int first = std::max(0, static_cast<int>(center - support + 0.5));
       const int end = std::min(input, static_cast<int>(center + support + 0.5));
       double sum = 0;
@@ -111,9 +112,10 @@ void BlendRows(const uint8_t* rows, size_t stride, size_t bytes, const Taps& tap
 
 // Input coordinates of the nearest pixels. Steps are added up, not multiplied, as Pillow does it:
 // that decides where a centre falls exactly between two pixels.
-std::vector<int> NearestCoordinates(int input, int64_t output, int64_t begin, int count) {
-  const double step = static_cast<double>(input) / static_cast<double>(output);
-  double position = step * 0.5;
+std::vector<int> NearestCoordinates(int input, double from, double extent, int64_t output,
+                                    int64_t begin, int count) {
+  const double step = extent / static_cast<double>(output);
+  double position = from + step * 0.5;
   for (int64_t i = 0; i < begin; ++i) position += step;
   std::vector<int> coordinates(count);
   for (int& coordinate : coordinates) {
@@ -123,11 +125,11 @@ std::vector<int> NearestCoordinates(int input, int64_t output, int64_t begin, in
   return coordinates;
 }
 
-void ResizeNearest(const Image& photo, const ResizedPart& part, Image& out) {
-  const std::vector<int> ys =
-      NearestCoordinates(photo.height, part.resized_height, part.top, part.height);
-  const std::vector<int> xs =
-      NearestCoordinates(photo.width, part.resized_width, part.left, part.width);
+void ResizeNearest(const Image& photo, const Region& region, const ResizedPart& part, Image& out) {
+  const std::vector<int> ys = NearestCoordinates(photo.height, region.top, region.height,
+                                                 part.resized_height, part.top, part.height);
+  const std::vector<int> xs = NearestCoordinates(photo.width, region.left, region.width,
+                                                 part.resized_width, part.left, part.width);
   uint8_t* to = out.pixels.data();
   for (int y : ys) {
     const uint8_t* row = photo.pixels.data() + y * photo.row_bytes();
@@ -146,10 +148,12 @@ bool VerticalPassFirst(const Image& photo, const ResizedPart& part) {
   return rows_less > 2 * std::max<int64_t>(0, columns_less);
 }
 
-void ResizeSmooth(const Image& photo, const ResizedPart& part, Interpolation interpolation,
-                  Image& out) {
-  const Axis columns(photo.width, part.resized_width, part.left, part.width, interpolation);
-  const Axis rows(photo.height, part.resized_height, part.top, part.height, interpolation);
+void ResizeSmooth(const Image& photo, const Region& region, const ResizedPart& part,
+                  Interpolation interpolation, Image& out) {
+  const Axis columns(photo.width, region.left, region.width, part.resized_width, part.left,
+                     part.width, interpolation);
+  const Axis rows(photo.height, region.top, region.height, part.resized_height, part.top,
+                  part.height, interpolation);
   // What the taps need of the photo.
   const int height = rows.end() - rows.first();
   const int width = columns.end() - columns.first();
@@ -180,15 +184,16 @@ void ResizeSmooth(const Image& photo, const ResizedPart& part, Interpolation int
 
 }  // namespace
 
-Image ResizePart(const Image& photo, const ResizedPart& part, Interpolation interpolation) {
+Image ResizePart(const Image& photo, const Region& region, const ResizedPart& part,
+                 Interpolation interpolation) {
   Image out;
   out.height = part.height;
   out.width = part.width;
   out.pixels.resize(out.height * out.row_bytes());
   if (interpolation == Interpolation::kNearest) {
-    ResizeNearest(photo, part, out);
+    ResizeNearest(photo, region, part, out);
   } else {
-    ResizeSmooth(photo, part, interpolation, out);
+    ResizeSmooth(photo, region, part, interpolation, out);
   }
   return out;
 }

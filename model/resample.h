@@ -8,7 +8,7 @@
 
 namespace dla {
 
-// A rectangle of a resized photo. Its sides are >= 1 and it lies within the resized photo.
+// A rectangle of a resized region. Its sides are >= 1 and it lies within the resized photo.
 struct ResizedPart {
   int64_t resized_height;  // of the whole, >= 1
   int64_t resized_width;
@@ -18,10 +18,12 @@ struct ResizedPart {
   int width;
 };
 
-// What Pillow's photo.resize((resized_width, resized_height), interpolation) holds in the part.
+// What the part holds of Pillow's photo.resize((resized_width, resized_height), interpolation,
+// box=region). `region` lies within the photo.
 // Only that part is computed, so memory and time follow the sizes of the photo and of the part,
 // however large the whole would be. May throw std::bad_alloc. Thread-safe.
 // Source: Pillow 13, src/libImaging/Resample.c (bilinear, bicubic), Geometry.c (nearest).
-Image ResizePart(const Image& photo, const ResizedPart& part, Interpolation interpolation);
+Image ResizePart(const Image& photo, const Region& region, const ResizedPart& part,
+                 Interpolation interpolation);
 
 }  // namespace dla

@@ -14,6 +14,9 @@ namespace dla::codec {
 struct Decoded {
   Image image;          // as stored in the file, not turned yet
   int orientation = 1;  // EXIF Orientation, 1..8; 1 where there is none or it was not asked for
+  int full_height = 0;  // as the header declares it
+  int full_width = 0;
+  int reduction = 1;  // a pixel of the image is so many high and wide of the full photo; 1, 2, 4, 8
 };
 
 // Each checks the size in the header against options.max_pixels before it allocates pixels, and

@@ -161,6 +161,9 @@ absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions&
 
   Decoded decoded;
   if (options.apply_exif_orientation) decoded.orientation = Orientation(info);
+  decoded.full_height = static_cast<int>(info.image_height);
+  decoded.full_width = static_cast<int>(info.image_width);
+  decoded.reduction = static_cast<int>(info.scale_denom);
   Image& image = decoded.image;
   image.height = static_cast<int>(info.output_height);
   image.width = static_cast<int>(info.output_width);

@@ -132,8 +132,8 @@ absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& 
 
   Decoded decoded;
   Image& image = decoded.image;
-  image.height = static_cast<int>(height);
-  image.width = static_cast<int>(width);
+  image.height = decoded.full_height = static_cast<int>(height);
+  image.width = decoded.full_width = static_cast<int>(width);
   image.pixels.resize(image.height * image.row_bytes());
   std::vector<uint8_t> grey(grey16 ? height * row_bytes : 0);
   if (row_bytes != (grey16 ? image.width * size_t{2} : image.row_bytes())) {

@@ -69,8 +69,8 @@ absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions&
 
   Decoded decoded;
   Image& image = decoded.image;
-  image.height = height;
-  image.width = width;
+  image.height = decoded.full_height = height;
+  image.width = decoded.full_width = width;
   image.pixels.resize(image.height * image.row_bytes());
   config.output.colorspace = MODE_RGB;
   config.output.is_external_memory = 1;

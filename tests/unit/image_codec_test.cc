@@ -155,11 +155,12 @@ TEST(ImageCodecTest, RefusesAPngThatEndsBeforeItsPixelsDo) {
     const std::string bytes = GoldenInput(name);
     constexpr size_t kBehindThePixels = 4 + 12;  // their checksum; IEND
     for (size_t cut : CutPoints(bytes.size())) {
-      const absl::StatusOr<Image> photo = DecodeImage(bytes.substr(0, cut), {});
+      const absl::StatusOr<DecodedImage> photo = DecodeImage(bytes.substr(0, cut), {});
       if (cut < bytes.size() - kBehindThePixels - 4) {  // less the checksum within the pixels
         EXPECT_FALSE(photo.ok()) << name << " cut at " << cut;
       } else if (photo.ok()) {
-        EXPECT_EQ(photo->pixels, DecodeImage(bytes, {})->pixels) << name << " cut at " << cut;
+        EXPECT_EQ(photo->image.pixels, DecodeImage(bytes, {})->image.pixels)
+            << name << " cut at " << cut;
       }
     }
     EXPECT_THAT(Refusal(bytes.substr(0, bytes.size() / 2)), HasSubstr("truncated")) << name;
@@ -182,9 +183,10 @@ TEST(ImageCodecTest, SurvivesCorruption) {
             round % 2 == 0 ? corrupt.size() : std::min<size_t>(700, corrupt.size());
         corrupt[random() % reach] ^= static_cast<char>(1 << random() % 8);
       }
-      const absl::StatusOr<Image> photo = DecodeImage(corrupt, options);
+      const absl::StatusOr<DecodedImage> photo = DecodeImage(corrupt, options);
       if (photo.ok()) {
-        EXPECT_EQ(photo->pixels.size(), photo->height * photo->row_bytes()) << name;
+        EXPECT_EQ(photo->image.pixels.size(), photo->image.height * photo->image.row_bytes())
+            << name;
       } else {
         EXPECT_EQ(photo.status().code(), absl::StatusCode::kInvalidArgument) << photo.status();
       }
@@ -214,13 +216,13 @@ TEST(ImageCodecTest, RefusesAJpegWithEndlessScans) {
 // As Pillow, browsers and viewers do; libjpeg only warns.
 TEST(ImageCodecTest, OpensAJpegWithStrayBytes) {
   const std::string jpeg = GoldenInput("baseline.jpg");
-  const Image photo = *DecodeImage(jpeg, {});
+  const Image photo = DecodeImage(jpeg, {})->image;
   std::string between_segments = jpeg;
   between_segments.insert(20, "stray");  // behind JFIF's segment
   for (const std::string& bytes : {between_segments, jpeg + "stray bytes behind the end"}) {
-    const absl::StatusOr<Image> same = DecodeImage(bytes, {});
+    const absl::StatusOr<DecodedImage> same = DecodeImage(bytes, {});
     ASSERT_TRUE(same.ok()) << same.status();
-    EXPECT_EQ(same->pixels, photo.pixels);
+    EXPECT_EQ(same->image.pixels, photo.pixels);
   }
 }
 
@@ -241,25 +243,52 @@ TEST(ImageCodecTest, TakesAPhotoWithADamagedExifBlockAsUpright) {
       exif + std::string("MM\0*\xff\xff\xff\xff", 8),           // directory out of range
       exif + std::string("MM\0*\0\0\0\x08\0\0\0\0\0\x08", 14),  // directory that follows itself
   };
-  const Image photo = *DecodeImage(GoldenInput("baseline.jpg"), {});
+  const Image photo = DecodeImage(GoldenInput("baseline.jpg"), {})->image;
   for (const std::string& block : blocks) {
-    const absl::StatusOr<Image> same = DecodeImage(JpegWithSegment('\xe1', block), {});
+    const absl::StatusOr<DecodedImage> same = DecodeImage(JpegWithSegment('\xe1', block), {});
     ASSERT_TRUE(same.ok()) << same.status();
-    EXPECT_EQ(same->width, photo.width);
-    EXPECT_EQ(same->pixels, photo.pixels);
+    EXPECT_EQ(same->image.width, photo.width);
+    EXPECT_EQ(same->image.pixels, photo.pixels);
   }
   // The same frame around a good value turns the photo, so it is the damage that is pinned above.
   const std::string good =
       exif + tiff_big + entry_count + orientation + std::string("\0\x06\0\0\0\0\0\0", 8);
-  EXPECT_EQ(DecodeImage(JpegWithSegment('\xe1', good), {})->width, photo.height);
+  EXPECT_EQ(DecodeImage(JpegWithSegment('\xe1', good), {})->image.width, photo.height);
+}
+
+// 97 x 75 at 1/8 is 12.125 x 9.375, decoded as 13 x 10.
+TEST(ImageCodecTest, TellsWhereThePhotoLiesInAReducedOne) {
+  DecodeOptions options;
+  options.min_short_side = 9;
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    SCOPED_TRACE(orientation);
+    const absl::StatusOr<DecodedImage> photo =
+        DecodeImage(GoldenInput("orientation_" + std::to_string(orientation) + ".jpg"), options);
+    ASSERT_TRUE(photo.ok()) << photo.status();
+    const bool turned = orientation >= 5;
+    EXPECT_EQ(photo->image.width, turned ? 10 : 13);
+    EXPECT_EQ(photo->image.height, turned ? 13 : 10);
+    EXPECT_EQ(photo->full_width, turned ? 75 : 97);
+    EXPECT_EQ(photo->full_height, turned ? 97 : 75);
+    EXPECT_EQ(photo->region.width, turned ? 9.375 : 12.125);
+    EXPECT_EQ(photo->region.height, turned ? 12.125 : 9.375);
+    const bool starts_at_the_right =
+        orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+    const bool starts_at_the_bottom =
+        orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+    EXPECT_EQ(photo->region.left,
+              starts_at_the_right ? photo->image.width - photo->region.width : 0);
+    EXPECT_EQ(photo->region.top,
+              starts_at_the_bottom ? photo->image.height - photo->region.height : 0);
+  }
 }
 
 TEST(ImageCodecTest, LeavesThePhotoAsItLiesWhenOrientationIsSwitchedOff) {
   DecodeOptions options;
   options.apply_exif_orientation = false;
   for (const char* name : {"orientation_6.jpg", "orientation_6.png", "orientation_6.webp"}) {
-    EXPECT_EQ(DecodeImage(GoldenInput(name), {})->width, 75) << name;
-    EXPECT_EQ(DecodeImage(GoldenInput(name), options)->width, 97) << name;
+    EXPECT_EQ(DecodeImage(GoldenInput(name), {})->image.width, 75) << name;
+    EXPECT_EQ(DecodeImage(GoldenInput(name), options)->image.width, 97) << name;
   }
 }
 
@@ -268,7 +297,7 @@ TEST(ImageCodecTest, ReadsAnOrientationThatStandsBehindThePixels) {
       std::string("MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0", 26);
   std::string png = GoldenInput("rgb.png");
   png.insert(png.size() - 12, PngChunk("eXIf", tiff));
-  EXPECT_EQ(DecodeImage(png, {})->width, 75);
+  EXPECT_EQ(DecodeImage(png, {})->image.width, 75);
 }
 
 // A few kilobytes that inflate to 8 GB if they are inflated: 1000 texts of 8 MB.
@@ -283,9 +312,9 @@ TEST(ImageCodecTest, DoesNotInflateTextsOfAPng) {
   std::string texts;
   for (int i = 0; i < 1000; ++i) texts += chunk;
   png.insert(33, texts);
-  const absl::StatusOr<Image> photo = DecodeImage(png, {});
+  const absl::StatusOr<DecodedImage> photo = DecodeImage(png, {});
   ASSERT_TRUE(photo.ok()) << photo.status();
-  EXPECT_EQ(photo->pixels, DecodeImage(GoldenInput("rgb.png"), {})->pixels);
+  EXPECT_EQ(photo->image.pixels, DecodeImage(GoldenInput("rgb.png"), {})->image.pixels);
 }
 
 }  // namespace

@@ -101,11 +101,12 @@ class PreprocessParityTest : public testing::TestWithParam<Case> {};
 TEST_P(PreprocessParityTest, DecodesToPillowsPixels) {
   DecodeOptions options;
   options.apply_exif_orientation = GetParam().exif;
-  const absl::StatusOr<Image> photo = DecodeImage(InputBytes(GetParam()), options);
+  const absl::StatusOr<DecodedImage> photo = DecodeImage(InputBytes(GetParam()), options);
   ASSERT_TRUE(photo.ok()) << photo.status();
-  EXPECT_EQ(photo->width, GetParam().decoded_width);
-  EXPECT_EQ(photo->height, GetParam().decoded_height);
-  EXPECT_EQ(crc32(0, photo->pixels.data(), photo->pixels.size()), GetParam().decoded_crc32);
+  EXPECT_EQ(photo->image.width, GetParam().decoded_width);
+  EXPECT_EQ(photo->image.height, GetParam().decoded_height);
+  EXPECT_EQ(crc32(0, photo->image.pixels.data(), photo->image.pixels.size()),
+            GetParam().decoded_crc32);
 }
 
 TEST_P(PreprocessParityTest, PreparesTimmsPixels) {
@@ -129,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(, PreprocessParityTest, testing::ValuesIn(ReadCases()),
 
 // How far the pixels of a reduced-scale decode may be from timm's: mean of the absolute
 // differences.
-constexpr double kReducedScaleMean = 1.5;
+constexpr double kReducedScaleMean = 1;
 
 Difference ReducedScaleDifference(const std::string& bytes, const InputSpec& spec) {
   LoadImageOptions options;
@@ -151,11 +152,13 @@ TEST(ReducedScaleDecodeTest, StaysCloseForALargePhoto) {
   EXPECT_LT(difference.mean, kReducedScaleMean);
 }
 
-TEST(ReducedScaleDecodeTest, StaysCloseForAPhotoWithFineDetail) {
+// 640 x 231 is decoded as 320 x 116, which is half a pixel more than the photo. Taken for the photo
+// itself, it would be resized and cropped as one of another shape.
+TEST(ReducedScaleDecodeTest, StaysCloseForASizeThatTheScaleDoesNotDivide) {
   InputSpec spec;
-  spec.height = spec.width = 64;
+  spec.height = spec.width = 46;
   const Difference difference = ReducedScaleDifference(
-      ReadFile(DLA_TEST_DATA "/photos_parity/2361075034_cf730b8682.jpg"), spec);
+      ReadFile(DLA_TEST_DATA "/photos_parity/4694730335_2553e77aa5_z.jpg"), spec);
   EXPECT_GT(difference.max, 0) << "the photo was decoded at full scale";
   EXPECT_LT(difference.mean, kReducedScaleMean);
 }
@@ -172,7 +175,7 @@ TEST(ReducedScaleDecodeTest, KeepsTheShortSideThatWasAskedFor) {
   const auto height = [&](int min_short_side) {
     DecodeOptions options;
     options.min_short_side = min_short_side;
-    return DecodeImage(bytes, options)->height;
+    return DecodeImage(bytes, options)->image.height;
   };
   EXPECT_EQ(height(1), 375);
   EXPECT_EQ(height(375), 375);
