@@ -30,10 +30,9 @@ int ExifOrientation(absl::string_view block) {
   }
   std::unique_ptr<ExifData, ExifDataUnref> data(exif_data_new());
   if (data == nullptr) return 1;
-  // By default libexif adds the tags that the specification demands.
-  exif_data_unset_option(data.get(), EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
   exif_data_load_data(data.get(), reinterpret_cast<const unsigned char*>(block.data()),
                       static_cast<unsigned int>(block.size()));
+  // libexif has made it a SHORT where the block has it as another type of integer.
   const ExifEntry* entry = exif_content_get_entry(data->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
   if (entry == nullptr || entry->format != EXIF_FORMAT_SHORT || entry->size < 2) return 1;
   const int orientation = exif_get_short(entry->data, exif_data_get_byte_order(data.get()));
