@@ -1,0 +1,41 @@
+#include "client/classify_command.h"
+
+#include <unistd.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/result_format.h"
+#include "client/terminal.h"
+
+namespace dla::client {
+
+ExitCode RunClassify(const ClassifyOptions& options) {
+  const ServerConnection server(options.run.server);
+  if (auto model = server.GetModel(options.run.sender.request.model()); !model.ok()) {
+    PrintError(model.status().message());
+    return kFailed;
+  }
+  const Terminal terminal = DescribeTerminal(STDOUT_FILENO);
+  bool first = true;
+  const PhotoRunSummary summary = RunPhotos(options.run, server, [&](PhotoResult& result) {
+    std::string text;
+    switch (options.format) {
+      case ResultFormat::kTable:
+        text = TableText(result, terminal);
+        if (!first && !text.empty()) text = absl::StrCat("\n", text);
+        break;
+      case ResultFormat::kJson:
+        text = JsonLine(result);
+        break;
+      case ResultFormat::kCsv:
+        text = absl::StrCat(first ? kCsvHeader : "", CsvLines(result, terminal));
+        break;
+    }
+    if (!text.empty()) first = false;
+    return WriteAll(STDOUT_FILENO, text);
+  });
+  return ExitCodeOf(summary);
+}
+
+}  // namespace dla::client

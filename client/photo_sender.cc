@@ -1,0 +1,227 @@
+#include "client/photo_sender.h"
+
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace dla::client {
+
+struct PhotoSender::Photo {
+  enum class State { kOnItsWay, kWaitingForTheNextTry, kDone };
+
+  // One try. gRPC uses all of it until it calls back.
+  struct Call {
+    grpc::ClientContext context;
+    dla::v1::ClassifyResponse response;
+    grpc::Status status;
+  };
+
+  State state = State::kDone;
+  PhotoResult result;
+  dla::v1::ClassifyRequest request;
+  std::unique_ptr<Call> call;
+  absl::Time started;
+  absl::Time next_try = absl::InfiniteFuture();
+  int tries = 0;
+  grpc::Status last_refusal;
+};
+
+PhotoSender::PhotoSender(std::shared_ptr<grpc::Channel> channel, SenderOptions options)
+    : options_(std::move(options)),
+      stub_(dla::v1::Classifier::NewStub(std::move(channel))),
+      random_(std::random_device{}()) {}
+
+PhotoSender::~PhotoSender() = default;
+
+absl::Status PhotoSender::Run(const std::vector<PhotoFile>& photos,
+                              absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
+  const absl::Status status = Work(photos, sink);
+  Abandon();
+  return status;
+}
+
+void PhotoSender::Cancel() {
+  absl::MutexLock lock(&mu_);
+  cancelled_ = true;
+}
+
+bool PhotoSender::cancelled() const {
+  absl::MutexLock lock(&mu_);
+  return cancelled_;
+}
+
+absl::Status PhotoSender::Work(const std::vector<PhotoFile>& photos,
+                               absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
+  last_sign_of_life_ = absl::Now();
+  const size_t max_window = 4 * static_cast<size_t>(options_.concurrency);
+  size_t next = 0;
+  while (true) {
+    while (!window_.empty() && window_.front()->state == Photo::State::kDone) {
+      if (cancelled()) return absl::CancelledError("interrupted");
+      const std::unique_ptr<Photo> photo = std::move(window_.front());
+      window_.pop_front();
+      if (absl::Status status = sink(photo->result); !status.ok()) return status;
+    }
+    if (cancelled()) return absl::CancelledError("interrupted");
+    if (!lost_.ok()) return lost_;
+    if (next < photos.size() && unfinished_ < options_.concurrency && window_.size() < max_window) {
+      if (absl::Status status = Start(photos[next++]); !status.ok()) return status;
+      TakeAnswers(absl::InfinitePast());
+    } else if (window_.empty()) {
+      return absl::OkStatus();
+    } else if (unfinished_ > 0) {
+      TakeAnswers(NextTry());
+    }
+    SendAgain();
+  }
+}
+
+absl::Status PhotoSender::Start(const PhotoFile& file) {
+  window_.push_back(std::make_unique<Photo>());
+  Photo& photo = *window_.back();
+  photo.result.file = file.path;
+  auto bytes = ReadPhoto(file, options_.max_file_size);
+  if (absl::IsCancelled(bytes.status())) return bytes.status();
+  if (!bytes.ok()) {
+    photo.result.answer = bytes.status();
+    return absl::OkStatus();
+  }
+  photo.request = options_.request;
+  photo.request.set_image(*std::move(bytes));
+  photo.started = absl::Now();
+  ++unfinished_;
+  Send(photo);
+  return absl::OkStatus();
+}
+
+void PhotoSender::Send(Photo& photo) {
+  photo.state = Photo::State::kOnItsWay;
+  photo.next_try = absl::InfiniteFuture();
+  photo.call = std::make_unique<Photo::Call>();
+  Photo::Call& call = *photo.call;
+  ++photo.tries;
+  ++calls_;
+  call.context.set_deadline(absl::ToChronoTime(photo.started + options_.timeout));
+  // gRPC may call back on this very thread, so mu_ must not be held here.
+  stub_->async()->Classify(&call.context, &photo.request, &call.response,
+                           [this, &photo](grpc::Status status) {
+                             photo.call->status = std::move(status);
+                             absl::MutexLock lock(&mu_);
+                             answered_.push_back(&photo);
+                           });
+}
+
+void PhotoSender::TakeAnswers(absl::Time until) {
+  std::vector<Photo*> answered;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto woken = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return cancelled_ || !answered_.empty();
+    };
+    mu_.AwaitWithDeadline(absl::Condition(&woken), until);
+    answered.swap(answered_);
+  }
+  calls_ -= answered.size();
+  for (Photo* photo : answered) Settle(*photo);
+}
+
+void PhotoSender::Settle(Photo& photo) {
+  const std::unique_ptr<Photo::Call> call = std::move(photo.call);
+  const grpc::Status& status = call->status;
+  const absl::Time now = absl::Now();
+  if (status.ok()) {
+    photo.result.answer = std::move(call->response);
+    last_sign_of_life_ = now;
+    Finish(photo, absl::OkStatus());
+    return;
+  }
+  const absl::Duration time_left = photo.started + options_.timeout - now;
+  const double random = std::uniform_real_distribution<double>()(random_);
+  const auto delay = RetryDelay(options_.retry, status, photo.tries, time_left, random);
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+      status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED) {
+    last_sign_of_life_ = now;
+  }
+  if (delay.has_value()) {
+    photo.state = Photo::State::kWaitingForTheNextTry;
+    photo.next_try = now + *delay;
+    photo.last_refusal = status;
+  } else if (IsGone(photo, status, now)) {
+    lost_ = absl::UnavailableError(absl::StrCat(
+        "the server has answered nothing for ",
+        absl::FormatDuration(absl::Trunc(now - last_sign_of_life_, absl::Milliseconds(100))), ": ",
+        Explain(photo, status).message()));
+  } else {
+    Finish(photo, Explain(photo, status));
+  }
+}
+
+void PhotoSender::Finish(Photo& photo, const absl::Status& error) {
+  if (!error.ok()) photo.result.answer = error;
+  photo.state = Photo::State::kDone;
+  photo.request.Clear();
+  --unfinished_;
+}
+
+bool PhotoSender::IsGone(const Photo& photo, const grpc::Status& status, absl::Time now) const {
+  if (last_sign_of_life_ > photo.started) return false;
+  const bool silent = status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  const auto refusal = silent ? photo.last_refusal.error_code() : status.error_code();
+  if (refusal == grpc::StatusCode::UNAVAILABLE) return true;
+  return silent && now - last_sign_of_life_ >= 2 * options_.timeout;
+}
+
+absl::Status PhotoSender::Explain(const Photo& photo, const grpc::Status& status) const {
+  const bool out_of_time = status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  const bool refused = !photo.last_refusal.ok();
+  const grpc::Status& reason = out_of_time && refused ? photo.last_refusal : status;
+  const absl::Status plain = FromGrpc(reason);
+  if (refused) {
+    return absl::Status(
+        plain.code(), absl::StrCat("refused ", photo.tries, " times in ",
+                                   absl::FormatDuration(options_.timeout), ": ", plain.message()));
+  }
+  // gRPC's own words for a deadline that passed on this side.
+  if (out_of_time && plain.message() == "Deadline Exceeded") {
+    return absl::DeadlineExceededError(
+        absl::StrCat("no answer within ", absl::FormatDuration(options_.timeout)));
+  }
+  return plain;
+}
+
+void PhotoSender::SendAgain() {
+  const absl::Time now = absl::Now();
+  for (const auto& photo : window_) {
+    if (photo->next_try <= now) Send(*photo);
+  }
+}
+
+absl::Time PhotoSender::NextTry() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& photo : window_) next = std::min(next, photo->next_try);
+  return next;
+}
+
+void PhotoSender::Abandon() {
+  for (const auto& photo : window_) {
+    if (photo->call != nullptr) photo->call->context.TryCancel();
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    const auto all_back = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return answered_.size() == calls_;
+    };
+    mu_.Await(absl::Condition(&all_back));
+    answered_.clear();
+  }
+  calls_ = 0;
+  window_.clear();
+}
+
+}  // namespace dla::client

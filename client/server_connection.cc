@@ -1,0 +1,113 @@
+#include "client/server_connection.h"
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "client/retry_policy.h"
+
+namespace dla::client {
+namespace {
+
+constexpr absl::string_view kDefaultPort = "8001";
+constexpr int kMaxAnswerBytes = 64 << 20;
+
+grpc::ChannelArguments Arguments(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
+  // gRPC's own steps go up to two minutes: too long for a server that is restarted.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // No proxy of the environment leads back to this machine.
+  if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return arguments;
+}
+
+void SetDeadline(grpc::ClientContext& context) {
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kConnectTimeout));
+}
+
+// The cause at the end of such messages of gRPC as "failed to connect to all addresses; last error:
+// UNKNOWN: ipv4:127.0.0.1:8001: Failed to connect to remote host: Connection refused".
+absl::string_view Cause(absl::string_view message) {
+  if (message == "Deadline Exceeded") return "no answer";
+  if (!absl::StrContains(message, "failed to connect") &&
+      !absl::StrContains(message, "DNS resolution failed")) {
+    return message;
+  }
+  const size_t colon = message.rfind(": ");
+  return colon == absl::string_view::npos ? message : message.substr(colon + 2);
+}
+
+}  // namespace
+
+std::string WithDefaultPort(const std::string& address) {
+  if (absl::StrContains(address, "://") || absl::StartsWith(address, "unix:")) return address;
+  const bool bracketed = absl::StartsWith(address, "[");
+  const auto colons = std::count(address.begin(), address.end(), ':');
+  if (bracketed ? absl::EndsWith(address, "]") : colons == 0) {
+    return absl::StrCat(address, ":", kDefaultPort);
+  }
+  if (!bracketed && colons > 1) return absl::StrCat("[", address, "]:", kDefaultPort);
+  return address;
+}
+
+bool IsLoopback(const std::string& address) {
+  for (absl::string_view host : {"localhost:", "127.", "[::1]:", "unix:"}) {
+    if (absl::StartsWith(address, host)) return true;
+  }
+  return false;
+}
+
+ServerConnection::ServerConnection(std::string address)
+    : address_(WithDefaultPort(address)),
+      channel_(grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(),
+                                         Arguments(address_))),
+      stub_(dla::v1::Classifier::NewStub(channel_)) {}
+
+absl::StatusOr<dla::v1::Model> ServerConnection::GetModel(const std::string& name) const {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  dla::v1::GetModelRequest request;
+  request.set_name(name);
+  dla::v1::Model model;
+  const grpc::Status status = stub_->GetModel(&context, request, &model);
+  if (!status.ok()) return Explain(status);
+  return model;
+}
+
+absl::StatusOr<std::vector<dla::v1::Model>> ServerConnection::ListModels() const {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  dla::v1::ListModelsResponse response;
+  const grpc::Status status = stub_->ListModels(&context, {}, &response);
+  if (!status.ok()) return Explain(status);
+  return std::vector<dla::v1::Model>(response.models().begin(), response.models().end());
+}
+
+absl::Status ServerConnection::Explain(const grpc::Status& status) const {
+  const absl::Status plain = FromGrpc(status);
+  switch (plain.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return absl::UnavailableError(
+          absl::StrCat("no server is available at ", address_, " (", Cause(plain.message()),
+                       "): start one with `dla-server`, or name another with --server HOST:PORT"));
+    case absl::StatusCode::kUnimplemented:
+      return absl::UnimplementedError(
+          absl::StrCat("what answers at ", address_, " is no dla-server: ", plain.message()));
+    default:
+      return absl::Status(plain.code(), absl::StrCat(address_, ": ", plain.message()));
+  }
+}
+
+}  // namespace dla::client
