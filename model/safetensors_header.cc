@@ -217,7 +217,6 @@ class HeaderReader : public nlohmann::json_sax<json> {
   }
 
   bool Offset(uint64_t value) {
-    if (offsets_ == 2) return TensorFail("\"data_offsets\" must be two numbers");
     (offsets_++ == 0 ? info_.begin : info_.end) = value;
     return true;
   }

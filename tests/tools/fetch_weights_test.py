@@ -13,10 +13,13 @@ import subprocess
 import sys
 import threading
 import unittest
+import urllib.request
 from unittest import mock
 
 from fetch_test_case import TOOLS, FetchTest, fetch_weights, sha256
 from hub_server import File
+
+import download  # fetch_test_case has put it on the path
 
 WEIGHTS = "/timm/dla46_c.in1k/resolve/main/model.safetensors"
 CONFIG = "/timm/dla46_c.in1k/resolve/main/config.json"
@@ -163,7 +166,18 @@ class HubTest(FetchTest):
                 else:
                     self.publish(changed)
                 self.assertEqual(self.fetch("--force"), 0, self.errors)
+                # If-Range lets the server notice by itself; else the tool has to.
+                self.assertEqual("has changed on the server" in self.errors, not tag)
                 self.assert_complete(changed)
+
+    def test_starts_over_when_the_server_cannot_go_on(self):
+        for headers in ({"Content-Range": "bytes 7-9/10"}, {"Content-Range": "nonsense"}, {}):
+            for status in (206, 416):
+                self.server.files[STORE].troubles = [("cut", 150_000), ("status", status, headers)]
+                self.assertEqual(self.fetch("--force"), 0, self.errors)
+                self.assertIn("starting over", self.errors)
+                self.assertEqual(self.server.ranges_asked(STORE)[-1], None)
+                self.assert_complete()
 
     def test_starts_over_when_another_revision_is_asked_for(self):
         self.server.files[STORE].troubles = [("cut", 150_000)]
@@ -278,6 +292,13 @@ class HubTest(FetchTest):
         self.server.files[WEIGHTS] = File(b"")
         self.server.files[WEIGHTS].troubles = [("status", 302, {"Location": "ftp://127.0.0.1/x"})]
         self.assert_failed_in_one_line(self.fetch(), "refused to be redirected to ftp://")
+
+    def test_does_not_follow_redirects_from_https_to_http(self):
+        request = urllib.request.Request("https://hub.invalid/x")
+        with self.assertRaisesRegex(download.DownloadError, "redirected to http://hub.invalid/y"):
+            download._Redirects().redirect_request(
+                request, None, 302, "Found", {}, "http://hub.invalid/y"
+            )
 
     def test_leaves_a_running_download_alone(self):
         self.out.mkdir(parents=True)
