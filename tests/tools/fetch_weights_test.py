@@ -103,7 +103,8 @@ class HubTest(FetchTest):
     def test_does_not_take_half_a_file_for_a_whole_one(self):
         self.out.mkdir(parents=True)
         (self.out / "model.safetensors").write_bytes(self.weights[:-1])
-        self.assert_failed_in_one_line(self.fetch(), "model.safetensors: has 400099 bytes", "--force")
+        status = self.fetch()
+        self.assert_failed_in_one_line(status, "model.safetensors: has 400099 bytes", "--force")
         self.assertEqual(self.fetch("--force"), 0, self.errors)
         self.assert_complete()
 
@@ -237,7 +238,8 @@ class HubTest(FetchTest):
 
     def test_refuses_a_file_that_is_too_long_before_fetching_it(self):
         self.server.files[CONFIG].announced = 1 << 25
-        self.assert_failed_in_one_line(self.fetch(), CONFIG, "33554432 bytes; the limit is 16777216")
+        status = self.fetch()
+        self.assert_failed_in_one_line(status, CONFIG, "33554432 bytes; the limit is 16777216")
         self.assert_folder_holds(model__safetensors=self.weights)
 
     def test_refuses_what_is_not_the_model(self):
