@@ -1,6 +1,7 @@
 #include "model/preprocess.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <new>
 #include <utility>

@@ -19,7 +19,8 @@ struct LoadImageOptions {
   int64_t max_pixels = 100'000'000;
   bool apply_exif_orientation = true;
   // Decode JPEGs that are much larger than needed at a reduced scale, while the short side stays at
-  // least twice the resize target. Much faster, differs from timm by about the JPEG's own noise.
+  // least twice the resize target. Much faster; pixels differ from timm's by about half a level of
+  // 255 on average. Everything else is equal to timm's. Not used for Interpolation::kNearest.
   bool reduced_scale_decode = true;
 };
 
