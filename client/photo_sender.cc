@@ -46,15 +46,9 @@ absl::Status PhotoSender::Run(const std::vector<PhotoFile>& photos,
   return status;
 }
 
-void PhotoSender::Cancel() {
-  absl::MutexLock lock(&mu_);
-  cancelled_ = true;
-}
+void PhotoSender::Cancel() { answered_.Close(); }
 
-bool PhotoSender::cancelled() const {
-  absl::MutexLock lock(&mu_);
-  return cancelled_;
-}
+bool PhotoSender::cancelled() const { return answered_.closed(); }
 
 absl::Status PhotoSender::Work(const std::vector<PhotoFile>& photos,
                                absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
@@ -108,25 +102,15 @@ void PhotoSender::Send(Photo& photo) {
   ++photo.tries;
   ++calls_;
   call.context.set_deadline(absl::ToChronoTime(photo.started + options_.timeout));
-  // gRPC may call back on this very thread, so mu_ must not be held here.
   stub_->async()->Classify(&call.context, &photo.request, &call.response,
                            [this, &photo](grpc::Status status) {
                              photo.call->status = std::move(status);
-                             absl::MutexLock lock(&mu_);
-                             answered_.push_back(&photo);
+                             answered_.Put(&photo);
                            });
 }
 
 void PhotoSender::TakeAnswers(absl::Time until) {
-  std::vector<Photo*> answered;
-  {
-    absl::MutexLock lock(&mu_);
-    const auto woken = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
-      return cancelled_ || !answered_.empty();
-    };
-    mu_.AwaitWithDeadline(absl::Condition(&woken), until);
-    answered.swap(answered_);
-  }
+  const std::vector<Photo*> answered = answered_.Take(until);
   calls_ -= answered.size();
   for (Photo* photo : answered) Settle(*photo);
 }
@@ -212,14 +196,7 @@ void PhotoSender::Abandon() {
   for (const auto& photo : window_) {
     if (photo->call != nullptr) photo->call->context.TryCancel();
   }
-  {
-    absl::MutexLock lock(&mu_);
-    const auto all_back = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
-      return answered_.size() == calls_;
-    };
-    mu_.Await(absl::Condition(&all_back));
-    answered_.clear();
-  }
+  answered_.TakeAll(calls_);
   calls_ = 0;
   window_.clear();
 }

@@ -9,11 +9,10 @@
 #include <random>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/mailbox.h"
 #include "client/photo_files.h"
 #include "client/photo_result.h"
 #include "client/retry_policy.h"
@@ -54,9 +53,9 @@ class PhotoSender {
                    absl::FunctionRef<absl::Status(PhotoResult&)> sink);
 
   // Makes Run end soon. Thread-safe.
-  void Cancel() ABSL_LOCKS_EXCLUDED(mu_);
+  void Cancel();
 
-  bool cancelled() const ABSL_LOCKS_EXCLUDED(mu_);
+  bool cancelled() const;
 
  private:
   struct Photo;
@@ -65,14 +64,14 @@ class PhotoSender {
                     absl::FunctionRef<absl::Status(PhotoResult&)> sink);
   absl::Status Start(const PhotoFile& file);
   void Send(Photo& photo);
-  void TakeAnswers(absl::Time until) ABSL_LOCKS_EXCLUDED(mu_);
+  void TakeAnswers(absl::Time until);
   void Settle(Photo& photo);
   void Finish(Photo& photo, const absl::Status& error);
   bool IsGone(const Photo& photo, const grpc::Status& status, absl::Time now) const;
   absl::Status Explain(const Photo& photo, const grpc::Status& status) const;
   void SendAgain();
   absl::Time NextTry() const;
-  void Abandon() ABSL_LOCKS_EXCLUDED(mu_);
+  void Abandon();
 
   const SenderOptions options_;
   const std::unique_ptr<dla::v1::Classifier::Stub> stub_;
@@ -86,9 +85,7 @@ class PhotoSender {
   absl::Status lost_;  // why the server is taken for gone
   std::minstd_rand random_;
 
-  mutable absl::Mutex mu_;
-  std::vector<Photo*> answered_ ABSL_GUARDED_BY(mu_);  // filled by gRPC's threads
-  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  Mailbox<Photo*> answered_;  // filled by gRPC's threads; closed by Cancel
 };
 
 }  // namespace dla::client

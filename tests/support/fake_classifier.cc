@@ -54,19 +54,18 @@ FakeClassifier::FakeClassifier(Handler handler) : handler_(std::move(handler)) {
 FakeClassifier::~FakeClassifier() { Stop(); }
 
 int FakeClassifier::calls() const {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return calls_;
 }
 
 int FakeClassifier::most_at_once() const {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return most_at_once_;
 }
 
 void FakeClassifier::WaitForCallsAtOnce(int count) {
-  absl::MutexLock lock(&mu_);
-  const auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mu_) { return at_once_ >= count; };
-  mu_.Await(absl::Condition(&enough));
+  std::unique_lock lock(mu_);
+  more_calls_.wait(lock, [&] { return at_once_ >= count; });
 }
 
 void FakeClassifier::Stop() { server_->Shutdown(absl::ToChronoTime(absl::Now())); }
@@ -114,12 +113,13 @@ grpc::Status FakeClassifier::Classify(grpc::ServerContext* context,
                                       const dla::v1::ClassifyRequest* request,
                                       dla::v1::ClassifyResponse* response) {
   {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard lock(mu_);
     ++calls_;
     most_at_once_ = std::max(most_at_once_, ++at_once_);
+    more_calls_.notify_all();
   }
   const grpc::Status status = handler_(*request, *context, *response);
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   --at_once_;
   return status;
 }

@@ -3,12 +3,12 @@
 
 #include <grpcpp/server.h>
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "dla/v1/classifier.grpc.pb.h"
 
 namespace dla::testing {
@@ -27,11 +27,11 @@ class FakeClassifier final : public dla::v1::Classifier::Service {
   const std::string& address() const { return address_; }
 
   // Calls of Classify so far, and how many of them were there at the same time at most.
-  int calls() const ABSL_LOCKS_EXCLUDED(mu_);
-  int most_at_once() const ABSL_LOCKS_EXCLUDED(mu_);
+  int calls() const;
+  int most_at_once() const;
 
   // Blocks until so many calls of Classify are there at the same time.
-  void WaitForCallsAtOnce(int count) ABSL_LOCKS_EXCLUDED(mu_);
+  void WaitForCallsAtOnce(int count);
 
   // Ends all connections; later calls find nobody.
   void Stop();
@@ -57,10 +57,11 @@ class FakeClassifier final : public dla::v1::Classifier::Service {
 
  private:
   const Handler handler_;
-  mutable absl::Mutex mu_;
-  int calls_ ABSL_GUARDED_BY(mu_) = 0;
-  int at_once_ ABSL_GUARDED_BY(mu_) = 0;
-  int most_at_once_ ABSL_GUARDED_BY(mu_) = 0;
+  mutable std::mutex mu_;
+  std::condition_variable more_calls_;
+  int calls_ = 0;  // guarded by mu_, like the next two
+  int at_once_ = 0;
+  int most_at_once_ = 0;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };

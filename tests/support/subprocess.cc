@@ -66,13 +66,13 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 }
 
 // Writes as much of `input` as fits; closes the descriptor when all is written or nobody reads.
-void Feed(int& fd, std::string& input) {
+void Feed(int& fd, absl::string_view& input) {
   while (!input.empty()) {
     const ssize_t written = write(fd, input.data(), input.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0 && errno == EAGAIN) return;
     if (written < 0) break;
-    input.erase(0, static_cast<size_t>(written));
+    input.remove_prefix(static_cast<size_t>(written));
   }
   close(fd);
   fd = -1;
@@ -138,7 +138,7 @@ absl::StatusOr<std::unique_ptr<Subprocess>> Subprocess::Start(SubprocessOptions 
   auto process = std::unique_ptr<Subprocess>(new Subprocess);
   process->pid_ = pid;
   {
-    absl::MutexLock lock(&process->mu_);
+    const std::lock_guard lock(process->mu_);
     process->out_.fd = out->ours;
     process->err_.fd = err->ours;
   }
@@ -149,18 +149,19 @@ absl::StatusOr<std::unique_ptr<Subprocess>> Subprocess::Start(SubprocessOptions 
 
 Subprocess::~Subprocess() {
   {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard lock(mu_);
     if (!ended_) kill(-pid_, SIGKILL);
   }
   collector_.join();
 }
 
-void Subprocess::Collect(int input_fd, std::string input) {
+void Subprocess::Collect(int input_fd, const std::string& all_input) {
+  absl::string_view input = all_input;
   if (input.empty()) Feed(input_fd, input);
   while (true) {
     pollfd fds[3] = {};
     {
-      absl::MutexLock lock(&mu_);
+      const std::lock_guard lock(mu_);
       fds[0] = {.fd = out_.fd, .events = POLLIN, .revents = 0};
       fds[1] = {.fd = err_.fd, .events = POLLIN, .revents = 0};
     }
@@ -176,20 +177,22 @@ void Subprocess::Collect(int input_fd, std::string input) {
   siginfo_t info;
   while (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
   }
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   int status = 0;
   waitpid(pid_, &status, 0);
   exit_code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   ended_ = true;
+  changed_.notify_all();
 }
 
 void Subprocess::Append(Stream& stream, int fd) {
   char buffer[65536];
   const ssize_t size = read(fd, buffer, sizeof(buffer));
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   if (size > 0) {
     stream.text.append(buffer, static_cast<size_t>(size));
+    changed_.notify_all();
     return;
   }
   // End of the pipe; a terminal whose other side is closed reports EIO.
@@ -200,12 +203,12 @@ void Subprocess::Append(Stream& stream, int fd) {
 absl::StatusOr<std::string> Subprocess::WaitForLine(absl::string_view text,
                                                     absl::Duration timeout) {
   std::string line;
-  auto arrived = [&]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+  const auto arrived = [&] {
     return FindLine(out_.text, text, ended_, line) || FindLine(err_.text, text, ended_, line) ||
            ended_;
   };
-  absl::MutexLock lock(&mu_);
-  const bool in_time = mu_.AwaitWithTimeout(absl::Condition(&arrived), timeout);
+  std::unique_lock lock(mu_);
+  const bool in_time = changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout), arrived);
   if (!line.empty() || (in_time && text.empty())) return line;
   if (in_time) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -216,24 +219,25 @@ absl::StatusOr<std::string> Subprocess::WaitForLine(absl::string_view text,
 }
 
 absl::StatusOr<int> Subprocess::Wait(absl::Duration timeout) {
-  absl::MutexLock lock(&mu_);
-  if (mu_.AwaitWithTimeout(absl::Condition(&ended_), timeout)) return exit_code_;
+  std::unique_lock lock(mu_);
+  const auto ended = [this] { return ended_; };
+  if (changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout), ended)) return exit_code_;
   return absl::DeadlineExceededError(
       absl::StrCat("still running after ", absl::FormatDuration(timeout), Transcript()));
 }
 
 void Subprocess::Signal(int signal) {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   if (!ended_) kill(pid_, signal);
 }
 
 std::string Subprocess::output() const {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return out_.text;
 }
 
 std::string Subprocess::errors() const {
-  absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return err_.text;
 }
 

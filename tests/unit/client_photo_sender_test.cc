@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <condition_variable>
+#include <future>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "client/server_connection.h"
 #include "tests/support/fake_classifier.h"
 #include "tests/support/temp_dir.h"
@@ -25,6 +27,16 @@ using ::testing::HasSubstr;
 RetryPolicy Impatient() {
   return {.first_delay = absl::Milliseconds(1), .max_delay = absl::Milliseconds(2), .jitter = 0};
 }
+
+class Event {
+ public:
+  void Set() { promise_.set_value(); }
+  void Wait() const { future_.wait(); }
+
+ private:
+  std::promise<void> promise_;
+  std::shared_future<void> future_ = promise_.get_future().share();
+};
 
 class PhotoSenderTest : public ::testing::Test {
  protected:
@@ -61,11 +73,11 @@ class PhotoSenderTest : public ::testing::Test {
 };
 
 TEST_F(PhotoSenderTest, KeepsTheOrderWhateverComesFirst) {
-  absl::Notification second_answered;
+  Event second_answered;
   FakeClassifier server([&](const auto& request, auto& context, auto& response) {
-    if (request.image() == "0") second_answered.WaitForNotification();
+    if (request.image() == "0") second_answered.Wait();
     const grpc::Status status = FakeClassifier::DefaultAnswer(request, context, response);
-    if (request.image() == "2") second_answered.Notify();
+    if (request.image() == "2") second_answered.Set();
     return status;
   });
   PhotoSender sender = Sender(server, 3);
@@ -75,15 +87,16 @@ TEST_F(PhotoSenderTest, KeepsTheOrderWhateverComesFirst) {
 
 TEST_F(PhotoSenderTest, KeepsExactlySoManyInFlight) {
   // Every group of four has to be there before one of them is answered.
-  absl::Mutex mu;
+  std::mutex mu;
+  std::condition_variable group_is_there;
   int waiting = 0;
   int released = 0;
   FakeClassifier server([&](const auto& request, auto& context, auto& response) {
-    absl::MutexLock lock(&mu);
-    if (++waiting % 4 == 0) released += 4;
-    const int mine = waiting;
-    const auto is_released = [&] { return released >= mine; };
-    mu.Await(absl::Condition(&is_released));
+    std::unique_lock lock(mu);
+    const int mine = ++waiting;
+    if (mine % 4 == 0) released = mine;
+    group_is_there.notify_all();
+    group_is_there.wait(lock, [&] { return released >= mine; });
     return FakeClassifier::DefaultAnswer(request, context, response);
   });
   PhotoSender sender = Sender(server, 4);
@@ -93,13 +106,13 @@ TEST_F(PhotoSenderTest, KeepsExactlySoManyInFlight) {
 }
 
 TEST_F(PhotoSenderTest, HoldsBackAtMostFourTimesTheConcurrency) {
-  absl::Notification others_done;
+  Event others_done;
   std::atomic<int> answered = 0;
   FakeClassifier server([&](const auto& request, auto& context, auto& response) {
     if (request.image() == "0") {
-      others_done.WaitForNotification();
+      others_done.Wait();
     } else if (++answered == 7) {  // a window of 8 less the one that blocks
-      others_done.Notify();
+      others_done.Set();
     }
     return FakeClassifier::DefaultAnswer(request, context, response);
   });
@@ -179,14 +192,14 @@ TEST_F(PhotoSenderTest, DoesNotRepeatARequestThatIsTooLarge) {
 }
 
 TEST_F(PhotoSenderTest, GivesUpOnAPhotoThatIsNotAnsweredInTime) {
-  absl::Notification end;
+  Event end;
   FakeClassifier server([&](const auto& request, auto& context, auto& response) {
-    if (request.image() == "0") end.WaitForNotification();
+    if (request.image() == "0") end.Wait();
     return FakeClassifier::DefaultAnswer(request, context, response);
   });
   PhotoSender sender = Sender(server, 2, absl::Seconds(1));
   EXPECT_TRUE(Run(sender, Photos(3)).ok());
-  end.Notify();
+  end.Set();
   EXPECT_THAT(results_, ElementsAre("DEADLINE_EXCEEDED: no answer within 1s", "1", "2"));
 }
 
@@ -204,22 +217,22 @@ TEST_F(PhotoSenderTest, EndsWhenTheServerGoesAwayForGood) {
 }
 
 TEST_F(PhotoSenderTest, EndsWhenTheServerFallsSilent) {
-  absl::Notification end;
+  Event end;
   FakeClassifier server([&](const auto&, auto&, auto&) {
-    end.WaitForNotification();
+    end.Wait();
     return grpc::Status::OK;
   });
   PhotoSender sender = Sender(server, 2, absl::Milliseconds(100));
   const absl::Status status = Run(sender, Photos(1000));
-  end.Notify();
+  end.Set();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_LT(results_.size(), 20u);
 }
 
 TEST_F(PhotoSenderTest, CancelEndsCallsInFlight) {
-  absl::Notification end;
+  Event end;
   FakeClassifier server([&](const auto&, auto&, auto&) {
-    end.WaitForNotification();
+    end.Wait();
     return grpc::Status::OK;
   });
   PhotoSender sender = Sender(server, 4);
@@ -229,7 +242,7 @@ TEST_F(PhotoSenderTest, CancelEndsCallsInFlight) {
   });
   EXPECT_EQ(Run(sender, Photos(100)).code(), absl::StatusCode::kCancelled);
   canceller.join();
-  end.Notify();
+  end.Set();
   EXPECT_THAT(results_, ElementsAre());
 }
 
