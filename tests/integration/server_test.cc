@@ -5,8 +5,6 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <thread>
 
@@ -19,6 +17,7 @@
 #include "server/classify_stream.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model.h"
+#include "tests/support/temp_dir.h"
 
 namespace dla::server {
 namespace {
@@ -60,12 +59,10 @@ class ServerTest : public ::testing::Test {
     stub_ = v1::Classifier::NewStub(channel_);
   }
 
-  // An empty folder that passes for a model's.
-  static std::string Folder() {
-    const std::string folder = ::testing::TempDir() + "/server_test_model";
-    std::filesystem::create_directories(folder);
-    std::ofstream(folder + "/config.json") << "{}";
-    return folder;
+  // A folder that passes for a model's.
+  std::string Folder() {
+    folder_.Write("config.json", "{}");
+    return folder_.Path();
   }
 
   grpc::Status Classify(const v1::ClassifyRequest& request, v1::ClassifyResponse* response) {
@@ -103,6 +100,7 @@ class ServerTest : public ::testing::Test {
     return status.ok() ? response.status() : grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN;
   }
 
+  dla::testing::TempDir folder_;
   FakeClock clock_;
   std::map<std::string, FakeModel*> fakes_;
   std::unique_ptr<Server> server_;

@@ -1,0 +1,129 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/temp_dir.h"
+
+namespace dla::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(const std::vector<std::string>& args) {
+  const absl::Status status = ParseCommandLine(args).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+ServerConfig ConfigOf(const std::vector<std::string>& args) {
+  absl::StatusOr<CommandLine> line = ParseCommandLine(args);
+  EXPECT_TRUE(line.ok()) << line.status();
+  return line.ok() ? line->config : ServerConfig{};
+}
+
+class YamlConfigTest : public ::testing::Test {
+ protected:
+  ServerConfig Read(const std::string& yaml, std::vector<std::string> flags = {}) {
+    return ConfigOf(Args(yaml, std::move(flags)));
+  }
+  std::string Refuse(const std::string& yaml) { return ErrorOf(Args(yaml, {})); }
+
+ private:
+  std::vector<std::string> Args(const std::string& yaml, std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--config", folder_.Write("serve.yaml", yaml)});
+    return flags;
+  }
+
+  dla::testing::TempDir folder_;
+};
+
+TEST(CommandLineTest, ServesTheEmbeddedModelOnTritonsPortsByDefault) {
+  const ServerConfig config = ConfigOf({});
+  EXPECT_TRUE(config.models.empty());
+  EXPECT_EQ(config.http_address, "0.0.0.0:8000");
+  EXPECT_EQ(config.grpc_address, "0.0.0.0:8001");
+  EXPECT_EQ(config.metrics_address, "0.0.0.0:8002");
+}
+
+TEST(CommandLineTest, TakesSeveralModelsInTheirOrderWithTheFlagsSettings) {
+  const ServerConfig config =
+      ConfigOf({"--model", "b=/models/b", "--model", "a=/models/x=y", "--max-batch", "4"});
+  ASSERT_EQ(config.models.size(), 2u);
+  EXPECT_EQ(config.models[0].name, "b");
+  EXPECT_EQ(config.models[1].name, "a");
+  EXPECT_EQ(config.models[1].folder, "/models/x=y");
+  EXPECT_EQ(config.models[0].settings.max_batch, 4);
+}
+
+TEST(CommandLineTest, NamesTheFlagAndTheValueThatAreWrong) {
+  EXPECT_THAT(ErrorOf({"--max-batch", "0"}), HasSubstr("--max-batch"));
+  EXPECT_THAT(ErrorOf({"--max-batch", "many"}), HasSubstr("many"));
+  EXPECT_THAT(ErrorOf({"--no-such-flag"}), HasSubstr("--no-such-flag"));
+  EXPECT_THAT(ErrorOf({"--precision", "fp8"}), HasSubstr("fp8"));
+  EXPECT_THAT(ErrorOf({"--device", "tpu"}), HasSubstr("\"tpu\" is not auto, cpu, cuda or cuda:N"));
+  EXPECT_THAT(ErrorOf({"--device", "cuda:x"}), HasSubstr("cuda:x"));
+  EXPECT_THAT(ErrorOf({"--grpc-address", "8001"}), HasSubstr("\"8001\" is not HOST:PORT"));
+  EXPECT_THAT(ErrorOf({"--grpc-address", "host:70000"}), HasSubstr("host:70000"));
+  EXPECT_THAT(ErrorOf({"--model", "dla34"}), HasSubstr("\"dla34\" is not NAME=DIR"));
+  EXPECT_THAT(ErrorOf({"--model", "=x"}), HasSubstr("NAME=DIR"));
+}
+
+TEST(CommandLineTest, PrintsHelpAndVersionInsteadOfServing) {
+  EXPECT_THAT(ParseCommandLine({"--help"})->print_and_exit, HasSubstr("--max-queue-delay-us"));
+  EXPECT_THAT(ParseCommandLine({"--version"})->print_and_exit, HasSubstr("dla-server "));
+}
+
+TEST_F(YamlConfigTest, KeysAreTheFlagsNames) {
+  const ServerConfig config = Read(
+      "grpc-address: 127.0.0.1:9\nmax-batch: 3\nexif-orientation: false\nmax-pixels: 5000000\n");
+  EXPECT_EQ(config.grpc_address, "127.0.0.1:9");
+  EXPECT_EQ(config.defaults.max_batch, 3);
+  EXPECT_FALSE(config.exif_orientation);
+  EXPECT_EQ(config.max_pixels, 5'000'000);
+}
+
+TEST_F(YamlConfigTest, FlagsWinOverTheFile) {
+  EXPECT_EQ(Read("max-batch: 3\nreplicas: 7\n", {"--max-batch", "9"}).defaults.max_batch, 9);
+  EXPECT_EQ(Read("max-batch: 3\nreplicas: 7\n", {"--max-batch", "9"}).defaults.replicas, 7);
+}
+
+TEST_F(YamlConfigTest, ModelsMayOverrideTheSettingsOfAll) {
+  const ServerConfig config = Read(
+      "models:\n"
+      "  plain: /models/plain\n"
+      "  tuned: {path: /models/tuned, max-batch: 2, precision: fp32}\n"
+      "max-batch: 5\n");
+  ASSERT_EQ(config.models.size(), 2u);
+  EXPECT_EQ(config.models[0].name, "plain");
+  EXPECT_EQ(config.models[0].folder, "/models/plain");
+  EXPECT_EQ(config.models[0].settings.max_batch, 5);
+  EXPECT_EQ(config.models[1].settings.max_batch, 2);
+  EXPECT_EQ(config.models[1].settings.precision, "fp32");
+}
+
+TEST_F(YamlConfigTest, AnEmptyFileChangesNothing) {
+  EXPECT_EQ(Read("# nothing\n").defaults.max_batch, ConfigOf({}).defaults.max_batch);
+}
+
+TEST_F(YamlConfigTest, NamesTheLineOfWhatIsWrong) {
+  EXPECT_THAT(Refuse("max-batch: 3\n\nmax-bach: 4\n"),
+              HasSubstr("serve.yaml:3: unknown key \"max-bach\""));
+  EXPECT_THAT(Refuse("max-batch: 3\nprecision: fp8\n"), HasSubstr("serve.yaml:2: "));
+  EXPECT_THAT(Refuse("models:\n  a: {path: /x, batch: 3}\n"),
+              HasSubstr("serve.yaml:2: unknown key \"batch\""));
+  EXPECT_THAT(Refuse("models:\n  a: {max-batch: 3}\n"), HasSubstr("model \"a\" has no folder"));
+  EXPECT_THAT(Refuse("models: [a, b]\n"), HasSubstr("serve.yaml:1: \"models\" is not a map"));
+  EXPECT_THAT(Refuse("model: a=b\n"), HasSubstr("list models as models: {NAME: DIR}"));
+  EXPECT_THAT(Refuse("max-batch: [1, 2]\n"), HasSubstr("takes a single value"));
+  EXPECT_THAT(Refuse("a: b: c\n"), HasSubstr("serve.yaml:1: "));
+  EXPECT_THAT(Refuse("- a\n"), HasSubstr("not a map"));
+  EXPECT_THAT(Refuse("config: other.yaml\n"), HasSubstr("unknown key \"config\""));
+}
+
+TEST(CommandLineTest, NamesTheFileThatCannotBeRead) {
+  EXPECT_THAT(ErrorOf({"--config", "/no/such.yaml"}), HasSubstr("\"/no/such.yaml\""));
+}
+
+}  // namespace
+}  // namespace dla::server
