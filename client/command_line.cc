@@ -81,7 +81,7 @@ struct RunText {
   double timeout = 60;
   uint64_t max_file_size = uint64_t{32} << 20;
   std::string model;
-  uint32_t top_k = 5;
+  uint32_t top_k = 0;  // the default of the server
   bool normalize = false;
 };
 
@@ -135,7 +135,7 @@ ExitCode Run(CLI::App& app, int argc, const char* const* argv) {
   AddRun(*classify_command, classify.run, text);
   classify_command->add_option("-k,--top-k", text.top_k, "How many classes to tell for each photo")
       ->check(CLI::Range(1u, std::numeric_limits<uint32_t>::max()))
-      ->option_text("K=5");
+      ->option_text("K=5 (or all there are)");
   classify_command
       ->add_option_function<std::string>(
           "-f,--format",
