@@ -1,0 +1,247 @@
+#include "model/dla_model.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "model/architecture.h"
+#include "model/checkpoint.h"
+#include "model/model_config.h"
+#include "model/network.h"
+#include "model/normalize.h"
+#include "model/safetensors.h"
+#include "model/status_macros.h"
+#include "model/threads.h"
+
+namespace dla {
+namespace {
+
+// So many photos go through the network at once for each thread. More are not faster, since their
+// activations outgrow the processor's caches, and would take memory without bound.
+constexpr size_t kPhotosPerThread = 4;
+
+// What the exception being handled says, for the edge where exceptions end.
+absl::Status StatusOfException(absl::string_view doing) {
+  std::string text;
+  try {
+    throw;
+  } catch (const c10::Error& error) {
+    text = error.what_without_backtrace();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing));
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  const absl::string_view line = *absl::StrSplit(text, '\n').begin();
+  if (absl::StrContains(line, "can't allocate memory")) {
+    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing, ": ", line));
+  }
+  return absl::InternalError(absl::StrCat("LibTorch failed while ", doing, ": ", line));
+}
+
+at::ScalarType ScalarTypeOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    default:
+      return at::kFloat;
+  }
+}
+
+// A copy in float32.
+at::Tensor ToTensor(const TensorView& view) {
+  at::Tensor tensor = at::empty(view.shape, ScalarTypeOf(view.dtype));
+  std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+  return tensor.to(at::kFloat);
+}
+
+#if defined(__x86_64__)
+bool HasNativeBf16() { return __builtin_cpu_supports("avx512bf16"); }  // so has all that has AMX
+// What oneDNN needs to emulate bf16.
+bool CanComputeBf16() {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq");
+}
+#else
+bool HasNativeBf16() { return false; }
+bool CanComputeBf16() { return false; }
+#endif
+
+absl::Status CheckDevice(absl::string_view device) {
+  if (device == "auto" || device == "cpu") return absl::OkStatus();
+  if (device == "cuda" || absl::StartsWith(device, "cuda:")) {
+    return absl::UnimplementedError(absl::StrCat(
+        "device \"", device, "\" needs a build with CUDA, and this one has none; use \"cpu\""));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown device \"", device, "\"; known are \"auto\", \"cpu\", \"cuda\" and \"cuda:N\""));
+}
+
+absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
+  switch (precision) {
+    case Precision::kAuto:
+      return HasNativeBf16() ? at::kBFloat16 : at::kFloat;
+    case Precision::kFp32:
+      return at::kFloat;
+    case Precision::kBf16:
+      if (CanComputeBf16()) return at::kBFloat16;
+      return absl::UnimplementedError(
+          "this processor cannot compute in bf16 (no AVX-512 BW, VL and DQ); use fp32");
+    case Precision::kFp16:
+      return absl::UnimplementedError("fp16 is not available on the CPU; use bf16 or fp32");
+  }
+  return absl::InvalidArgumentError("unknown precision");
+}
+
+class DlaModel final : public Model {
+ public:
+  DlaModel(ModelInfo info, std::unique_ptr<const Network> network)
+      : info_(std::move(info)), normalizer_(info_.input), network_(std::move(network)) {}
+
+  const ModelInfo& info() const override { return info_; }
+
+  void PrepareThread(int compute_threads) const override { UseThreads(compute_threads); }
+
+  absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
+    try {
+      const c10::InferenceMode no_gradients;
+      output.logits.resize(photos.size() * info_.num_classes);
+      output.embeddings.resize(photos.size() * info_.embedding_size);
+      // In passes of equal size, or nearly so.
+      const size_t most = kPhotosPerThread * std::max(at::get_num_threads(), 1);
+      const size_t passes = (photos.size() + most - 1) / most;
+      for (size_t pass = 0; pass < passes; ++pass) {
+        const size_t begin = photos.size() * pass / passes;
+        const size_t end = photos.size() * (pass + 1) / passes;
+        const Network::Output result =
+            network_->Forward(MakeInput(photos.subspan(begin, end - begin)));
+        Copy(result.logits, output.logits.data() + begin * info_.num_classes);
+        Copy(result.embedding, output.embeddings.data() + begin * info_.embedding_size);
+      }
+      return absl::OkStatus();
+    } catch (const std::exception&) {
+      return StatusOfException(absl::StrCat("running ", info_.architecture));
+    }
+  }
+
+ private:
+  at::Tensor MakeInput(absl::Span<const uint8_t* const> photos) const {
+    const InputSpec& spec = info_.input;
+    const at::ScalarType dtype = network_->backend().dtype();
+    at::Tensor x = at::empty({static_cast<int64_t>(photos.size()), 3, spec.height, spec.width},
+                             at::TensorOptions(dtype), at::MemoryFormat::ChannelsLast);
+    const size_t size = static_cast<size_t>(spec.height) * spec.width * 3;
+    for (size_t i = 0; i < photos.size(); ++i) {
+      if (dtype == at::kBFloat16) {
+        normalizer_.ToBfloat16(photos[i], static_cast<uint16_t*>(x.mutable_data_ptr()) + i * size);
+      } else {
+        normalizer_.ToFloat32(photos[i], x.mutable_data_ptr<float>() + i * size);
+      }
+    }
+    return x.contiguous(network_->backend().memory_format());
+  }
+
+  static void Copy(const at::Tensor& from, float* to) {
+    const at::Tensor contiguous = from.contiguous();
+    std::memcpy(to, contiguous.const_data_ptr<float>(), contiguous.nbytes());
+  }
+
+  const ModelInfo info_;
+  const Normalizer normalizer_;
+  const std::unique_ptr<const Network> network_;
+};
+
+// `config_name` and `checkpoint_name` stand in errors.
+absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::string_view config_name,
+                                                  const SafeTensors& checkpoint,
+                                                  absl::string_view checkpoint_name,
+                                                  at::ScalarType dtype, Engine engine) {
+  absl::StatusOr<const Architecture*> architecture = FindArchitecture(config.architecture);
+  if (!architecture.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config_name, ": ", architecture.status().message()));
+  }
+  if (absl::Status status = CheckInputSize(config.input.height, config.input.width); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(config_name, ": ", status.message()));
+  }
+  const NetworkLayout layout = MakeLayout(**architecture, config.num_classes);
+  DLA_RETURN_IF_ERROR(CheckTensors(layout, checkpoint, checkpoint_name));
+  DLA_RETURN_IF_ERROR(CheckValues(layout, checkpoint, checkpoint_name));
+
+  ModelInfo info;
+  info.architecture = config.architecture;
+  info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+  info.device = "cpu";
+  info.num_classes = layout.num_classes;
+  info.embedding_size = layout.embedding_size;
+  info.parameters = CountParameters(layout);
+  info.input = config.input;
+  info.labels = std::move(config.labels);
+  try {
+    const c10::InferenceMode no_gradients;
+    auto source = [&](const std::string& name) { return ToTensor(*checkpoint.Find(name)); };
+    auto network = std::make_unique<const Network>(
+        layout, source, ImageSize{info.input.height, info.input.width},
+        engine == Engine::kFast ? MakeOneDnnBackend(dtype) : MakeReferenceBackend(dtype));
+    return std::make_unique<DlaModel>(std::move(info), std::move(network));
+  } catch (const std::exception&) {
+    return StatusOfException(absl::StrCat("loading ", checkpoint_name));
+  }
+}
+
+absl::StatusOr<std::string> ReadConfig(const std::string& path) {
+  constexpr size_t kMaxBytes = 64 << 20;  // as ParseModelConfig takes
+  std::error_code error;
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
+    return absl::NotFoundError(absl::StrCat(
+        path, " does not exist; a model folder holds config.json and model.safetensors"));
+  }
+  if (error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " cannot be read: ", error.message()));
+  }
+  if (size > kMaxBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " has ", size, " bytes, more than the ",
+                                                   kMaxBytes, " that a config.json may have"));
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::string text(size, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(size));
+  if (!file) return absl::PermissionDeniedError(absl::StrCat(path, " cannot be read"));
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
+                                                 const LoadOptions& options) {
+  DLA_RETURN_IF_ERROR(CheckDevice(options.device));
+  DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+  const std::string config_path = folder + "/config.json";
+  const std::string checkpoint_path = folder + "/model.safetensors";
+  DLA_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_path));
+  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, config_path));
+  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
+  return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, dtype,
+                    options.engine);
+}
+
+}  // namespace dla

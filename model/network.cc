@@ -1,0 +1,241 @@
+#include "model/network.h"
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mean.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace dla {
+namespace {
+
+using enum Activation;
+using ConvPtr = std::unique_ptr<const FusedConv>;
+
+constexpr double kBatchNormEpsilon = 1e-5;  // torch.nn.BatchNorm2d's default, which timm keeps
+
+ConvWeights FoldBatchNorm(const ConvLayout& layout, TensorSource source) {
+  const at::Tensor gamma = source(absl::StrCat(layout.norm, ".weight"));
+  const at::Tensor beta = source(absl::StrCat(layout.norm, ".bias"));
+  const at::Tensor mean = source(absl::StrCat(layout.norm, ".running_mean"));
+  const at::Tensor variance = source(absl::StrCat(layout.norm, ".running_var"));
+  const at::Tensor scale = gamma.div(variance.add(kBatchNormEpsilon).sqrt());
+  return {source(absl::StrCat(layout.conv, ".weight")).mul(scale.view({-1, 1, 1, 1})),
+          beta.sub(mean.mul(scale)), layout.stride, layout.groups};
+}
+
+// Makes convolutions from what is the same for all of a network.
+struct Builder {
+  TensorSource source;
+  const Backend& backend;
+
+  ConvPtr Conv(const ConvLayout& layout, ImageSize size) const {
+    return backend.Pack(FoldBatchNorm(layout, source), size);
+  }
+};
+
+// Of what a convolution with padding kernel / 2 puts out.
+ImageSize Strided(ImageSize size, int stride) {
+  return {(size.height + stride - 1) / stride, (size.width + stride - 1) / stride};
+}
+
+class ResidualBlock {
+ public:
+  virtual ~ResidualBlock() = default;
+
+  // Consumes the residual as FusedConv::RunAdd does; it may be x itself.
+  virtual at::Tensor Run(const at::Tensor& x, at::Tensor residual) const = 0;
+};
+
+// Basic and Bottleneck: convolutions in a row.
+class ChainBlock final : public ResidualBlock {
+ public:
+  ChainBlock(const BlockLayout& layout, const Builder& build, ImageSize size) {
+    for (const ConvLayout& conv : layout.convs) {
+      convs_.push_back(build.Conv(conv, size));
+      size = Strided(size, conv.stride);
+    }
+  }
+
+  at::Tensor Run(const at::Tensor& x, at::Tensor residual) const override {
+    at::Tensor y = convs_.front()->Run(x, kRelu);
+    for (size_t i = 1; i + 1 < convs_.size(); ++i) y = convs_[i]->Run(y, kRelu);
+    return convs_.back()->RunAdd(y, std::move(residual), kRelu);
+  }
+
+ private:
+  std::vector<ConvPtr> convs_;
+};
+
+// The channels in equal parts: each but the last goes through a convolution, whose output the next
+// part is added to; the last joins them as it is. A block with a stride adds nothing up.
+class Bottle2neckBlock final : public ResidualBlock {
+ public:
+  Bottle2neckBlock(const BlockLayout& layout, const Builder& build, ImageSize size)
+      : stride_(layout.stride()), expand_(build.Conv(layout.convs.front(), size)) {
+    for (size_t i = 1; i + 1 < layout.convs.size(); ++i) {
+      parts_.push_back(build.Conv(layout.convs[i], size));
+    }
+    join_ = build.Conv(layout.convs.back(), Strided(size, stride_));
+  }
+
+  at::Tensor Run(const at::Tensor& x, at::Tensor residual) const override {
+    std::vector<at::Tensor> parts =
+        expand_->Run(x, kRelu).chunk(static_cast<int64_t>(parts_.size() + 1), /*dim=*/1);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const bool adds = i > 0 && stride_ == 1;
+      parts[i] = parts_[i]->Run(adds ? at::add(parts[i - 1], parts[i]) : parts[i], kRelu);
+    }
+    if (stride_ > 1) {
+      parts.back() = at::avg_pool2d(parts.back(), /*kernel_size=*/3, stride_, /*padding=*/1);
+    }
+    return join_->RunAdd(at::cat(parts, /*dim=*/1), std::move(residual), kRelu);
+  }
+
+ private:
+  const int stride_;
+  ConvPtr expand_;
+  std::vector<ConvPtr> parts_;
+  ConvPtr join_;
+};
+
+std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const Builder& build,
+                                               ImageSize size) {
+  if (layout.kind == Block::kBottle2neck) {
+    return std::make_unique<Bottle2neckBlock>(layout, build, size);
+  }
+  return std::make_unique<ChainBlock>(layout, build, size);
+}
+
+// A 1x1 convolution over the concatenation of several tensors, and a ReLU. Nothing is ever
+// concatenated: each part is convolved with its own slice of the weights and added to the sum as
+// soon as it exists, so that its memory is free for what comes next.
+class Root {
+ public:
+  Root(const TreeLayout& layout, const Builder& build, ImageSize size) {
+    const ConvWeights all = FoldBatchNorm(layout.root, build.source);
+    const int64_t width = layout.root.out_channels;
+    auto slice = [&](int64_t begin, int64_t end) {
+      ConvWeights part{all.weight.slice(1, begin, end).contiguous(), {}};
+      if (parts_.empty()) part.bias = all.bias;
+      return part;
+    };
+    // In the order of execution: the second block comes last, though it is first in the weights.
+    int64_t begin = 2 * width;
+    if (layout.joins_input) {
+      const int64_t end = all.weight.size(1) - width * layout.subtrees.size();
+      parts_.push_back(build.backend.Pack(slice(begin, end), size));
+      begin = end;
+    }
+    for (size_t i = 0; i < layout.subtrees.size(); ++i, begin += width) {
+      parts_.push_back(build.backend.Pack(slice(begin, begin + width), size));
+    }
+    parts_.push_back(build.backend.Pack(slice(width, 2 * width), size));
+    ConvWeights last = slice(0, width);
+    if (layout.root_shortcut) {
+      // conv(x) + x is a convolution, too.
+      last.weight.squeeze(3).squeeze(2).diagonal().add_(1);
+    }
+    parts_.push_back(build.backend.Pack(last, size));
+  }
+
+  class Sum {
+   public:
+    explicit Sum(const Root& root) : root_(root) {}
+
+    void Add(const at::Tensor& part) {
+      const FusedConv& conv = *root_.parts_[added_++];
+      const Activation activation = added_ == root_.parts_.size() ? kRelu : kNone;
+      sum_ =
+          added_ == 1 ? conv.Run(part, activation) : conv.RunAdd(part, std::move(sum_), activation);
+    }
+
+    // After the last part.
+    at::Tensor Take() { return std::move(sum_); }
+
+   private:
+    const Root& root_;
+    size_t added_ = 0;
+    at::Tensor sum_;
+  };
+
+ private:
+  std::vector<ConvPtr> parts_;
+};
+
+}  // namespace
+
+class Network::Tree {
+ public:
+  Tree(const TreeLayout& layout, const Builder& build, ImageSize size)
+      : joins_input_(layout.joins_input), root_(layout, build, Strided(size, layout.stride)) {
+    const ImageSize pooled = Strided(size, layout.stride);
+    for (const TreeLayout& subtree : layout.subtrees) {
+      subtrees_.push_back(std::make_unique<Tree>(subtree, build, size));
+      size = pooled;
+    }
+    if (layout.project) project_ = build.Conv(*layout.project, pooled);
+    first_ = MakeBlock(layout.first, build, size);
+    second_ = MakeBlock(layout.second, build, pooled);
+  }
+
+  // `pooled` is x max-pooled by the tree's stride; it is consumed.
+  at::Tensor Run(at::Tensor x, at::Tensor pooled) const {
+    Root::Sum sum(root_);
+    if (joins_input_) sum.Add(pooled);
+    for (const auto& subtree : subtrees_) {
+      x = subtree->Run(std::move(x), std::move(pooled));
+      sum.Add(x);
+      pooled = x;
+    }
+    if (project_ != nullptr) pooled = project_->Run(pooled, kNone);
+    x = first_->Run(x, std::move(pooled));
+    sum.Add(x);
+    x = second_->Run(x, x);
+    sum.Add(x);
+    return sum.Take();
+  }
+
+ private:
+  const bool joins_input_;
+  Root root_;
+  std::vector<std::unique_ptr<const Tree>> subtrees_;
+  ConvPtr project_;  // null for none
+  std::unique_ptr<const ResidualBlock> first_;
+  std::unique_ptr<const ResidualBlock> second_;
+};
+
+Network::Network(const NetworkLayout& layout, TensorSource source, ImageSize size,
+                 std::unique_ptr<const Backend> backend)
+    : backend_(std::move(backend)) {
+  const Builder build{source, *backend_};
+  for (const ConvLayout& conv : layout.stem) {
+    stem_.push_back(build.Conv(conv, size));
+    size = Strided(size, conv.stride);
+  }
+  for (const TreeLayout& tree : layout.trees) {
+    trees_.push_back(std::make_unique<Tree>(tree, build, size));
+    size = Strided(size, tree.stride);
+  }
+  fc_weight_ = source("fc.weight").view({layout.num_classes, layout.embedding_size}).clone();
+  fc_bias_ = source("fc.bias").clone();
+}
+
+Network::~Network() = default;
+
+Network::Output Network::Forward(at::Tensor x) const {
+  for (const auto& conv : stem_) x = conv->Run(x, kRelu);
+  for (const auto& tree : trees_) {
+    at::Tensor pooled = backend_->MaxPool2x2(x);
+    x = tree->Run(std::move(x), std::move(pooled));
+  }
+  at::Tensor embedding = at::mean(x, {2, 3}, /*keepdim=*/false, at::kFloat);
+  at::Tensor logits = at::linear(embedding, fc_weight_, fc_bias_);
+  return {std::move(logits), std::move(embedding)};
+}
+
+}  // namespace dla

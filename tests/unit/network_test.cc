@@ -1,0 +1,99 @@
+// What must hold for every variant, whatever the sizes: the fast engine agrees with plain ATen.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "model/architecture.h"
+#include "model/dla_model.h"
+#include "model/threads.h"
+#include "tests/support/formula_model.h"
+
+namespace dla {
+namespace {
+
+constexpr int kClasses = 7;
+
+std::vector<std::vector<uint8_t>> MakePhotos(int count, int height, int width) {
+  std::vector<std::vector<uint8_t>> photos;
+  for (int i = 0; i < count; ++i) {
+    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
+  }
+  return photos;
+}
+
+BatchOutput Classify(const Model& model, const std::vector<std::vector<uint8_t>>& photos) {
+  std::vector<const uint8_t*> pointers;
+  for (const auto& photo : photos) pointers.push_back(photo.data());
+  BatchOutput output;
+  const absl::Status status = model.Run(pointers, output);
+  EXPECT_TRUE(status.ok()) << status;
+  return output;
+}
+
+class NetworkTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  // Threads that wait for each other cost more than they bring where CTest runs tests in parallel.
+  static void SetUpTestSuite() { UseThreads(1); }
+
+  NetworkTest() {
+    WriteFile(folder_.path() + "/model.safetensors", SerializeSafeTensors(tensors_));
+  }
+
+  std::unique_ptr<Model> Load(int height, int width, Engine engine) {
+    WriteFile(folder_.path() + "/config.json", MakeConfigJson(GetParam(), kClasses, height, width));
+    auto model = LoadModel(folder_.path(),
+                           {.device = "cpu", .precision = Precision::kFp32, .engine = engine});
+    EXPECT_TRUE(model.ok()) << model.status();
+    return *std::move(model);
+  }
+
+ private:
+  const TempFolder folder_;
+  const FormulaTensors tensors_ = MakeFormulaTensors(GetParam(), kClasses);
+};
+
+TEST_P(NetworkTest, FastEngineAgreesWithTheReferenceAtOddSizesAndBatches) {
+  struct Case {
+    int height, width, batch;
+  };
+  for (const Case c : {Case{223, 223, 3}, Case{96, 160, 1}, Case{32, 32, 5}, Case{31, 64, 9}}) {
+    SCOPED_TRACE(absl::StrCat(c.batch, " photos of ", c.height, "x", c.width));
+    const auto photos = MakePhotos(c.batch, c.height, c.width);
+    const BatchOutput fast = Classify(*Load(c.height, c.width, Engine::kFast), photos);
+    const BatchOutput reference = Classify(*Load(c.height, c.width, Engine::kReference), photos);
+    ASSERT_EQ(fast.logits.size(), static_cast<size_t>(c.batch * kClasses));
+    EXPECT_LE(RelativeL2(fast.logits, reference.logits), 1e-5);
+    EXPECT_LE(RelativeL2(fast.embeddings, reference.embeddings), 1e-5);
+  }
+}
+
+TEST_P(NetworkTest, PhotosOfABatchDoNotTouchEachOther) {
+  const auto model = Load(64, 96, Engine::kFast);
+  const auto photos = MakePhotos(7, 64, 96);
+  const BatchOutput together = Classify(*model, photos);
+  const size_t embedding_size = model->info().embedding_size;
+  for (size_t i = 0; i < photos.size(); ++i) {
+    const BatchOutput alone = Classify(*model, {photos[i]});
+    const absl::Span<const float> logits = together.logits;
+    const absl::Span<const float> embeddings = together.embeddings;
+    EXPECT_LE(RelativeL2(logits.subspan(i * kClasses, kClasses), alone.logits), 1e-5) << i;
+    EXPECT_LE(RelativeL2(embeddings.subspan(i * embedding_size, embedding_size), alone.embeddings),
+              1e-5)
+        << i;
+  }
+}
+
+std::vector<std::string> Variants() {
+  std::vector<std::string> names;
+  for (const Architecture& architecture : AllArchitectures()) {
+    names.emplace_back(architecture.name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(, NetworkTest, ::testing::ValuesIn(Variants()),
+                         [](const auto& variant) { return variant.param; });
+
+}  // namespace
+}  // namespace dla
