@@ -29,6 +29,14 @@
 #include "model/status_macros.h"
 #include "model/threads.h"
 
+// See dla_embed_file in model/CMakeLists.txt.
+extern "C" {
+extern const unsigned char dla_flowers5_config[];
+extern const unsigned char dla_flowers5_config_end[];
+extern const unsigned char dla_flowers5_weights[];
+extern const unsigned char dla_flowers5_weights_end[];
+}
+
 namespace dla {
 namespace {
 
@@ -241,6 +249,21 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
   DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, config_path));
   DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
   return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, dtype,
+                    options.engine);
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadEmbeddedModel(const LoadOptions& options) {
+  constexpr absl::string_view kConfigName = "embedded model: config.json";
+  constexpr absl::string_view kCheckpointName = "embedded model: model.safetensors";
+  DLA_RETURN_IF_ERROR(CheckDevice(options.device));
+  DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+  const absl::string_view text(reinterpret_cast<const char*>(dla_flowers5_config),
+                               dla_flowers5_config_end - dla_flowers5_config);
+  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, kConfigName));
+  const absl::Span<const uint8_t> weights(dla_flowers5_weights,
+                                          dla_flowers5_weights_end - dla_flowers5_weights);
+  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Parse(weights, kCheckpointName));
+  return BuildModel(std::move(config), kConfigName, checkpoint, kCheckpointName, dtype,
                     options.engine);
 }
 

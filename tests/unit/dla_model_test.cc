@@ -169,6 +169,21 @@ TEST_F(DlaModelTest, EachThreadHasItsOwnNumberOfComputeThreads) {
   }).join();
 }
 
+TEST_F(DlaModelTest, BringsAModelOfItsOwn) {
+  const auto model = LoadEmbeddedModel({.precision = Precision::kFp32});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const ModelInfo& info = (*model)->info();
+  EXPECT_EQ(info.architecture, "dla46_c");
+  EXPECT_EQ(info.num_classes, 5);
+  ASSERT_EQ(info.labels.size(), 5u);
+  EXPECT_EQ(info.labels[3].name, "sunflowers");
+
+  const auto photo = MakeFormulaPhoto("photo0", info.input.height, info.input.width);
+  BatchOutput output;
+  ASSERT_TRUE((*model)->Run({photo.data()}, output).ok());
+  EXPECT_EQ(output.logits.size(), 5u);
+}
+
 TEST_F(DlaModelTest, NamesTheFileThatIsMissing) {
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr(folder_.path() + "/config.json"));
