@@ -88,7 +88,9 @@ namespace {
 // The one table of flags. `model_args` receives NAME=DIR as given.
 void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& model_args,
                 std::string& file) {
+  app.option_defaults()->take_last();  // a later flag overrides an earlier one
   app.add_option("--model", model_args, "Serve the model folder DIR as NAME; may be repeated")
+      ->take_all()
       ->type_name("NAME=DIR");
   app.add_option(
          "--model-repository", config.model_repository,

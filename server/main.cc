@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   spdlog::info("draining signal={} timeout={}s", signal, config.drain_timeout_s);
   const absl::Status drained = (*server)->Drain(std::chrono::seconds(config.drain_timeout_s));
-  if (!drained.ok()) spdlog::error("drain: {}", drained.message());
+  if (!drained.ok()) spdlog::error("drain: {}", drained.ToString());
   server->reset();
   spdlog::info("stopped");
   return drained.ok() ? 0 : 1;

@@ -56,6 +56,10 @@ TEST(CommandLineTest, TakesSeveralModelsInTheirOrderWithTheFlagsSettings) {
   EXPECT_EQ(config.models[0].settings.max_batch, 4);
 }
 
+TEST(CommandLineTest, ALaterFlagOverridesAnEarlierOne) {
+  EXPECT_EQ(ConfigOf({"--max-batch", "4", "--max-batch", "8"}).defaults.max_batch, 8);
+}
+
 TEST(CommandLineTest, NamesTheFlagAndTheValueThatAreWrong) {
   EXPECT_THAT(ErrorOf({"--max-batch", "0"}), HasSubstr("--max-batch"));
   EXPECT_THAT(ErrorOf({"--max-batch", "many"}), HasSubstr("many"));
