@@ -101,9 +101,21 @@ void ClipGrey16ToRgb(const uint8_t* big_endian, size_t pixels, uint8_t* rgb) {
   }
 }
 
+// The sizes stand at a fixed place, which libpng insists on. Looked at before libpng does, so that
+// a file that is too large is refused as that, whatever else is wrong with it.
+absl::Status CheckDeclaredSize(absl::string_view bytes, int64_t max_pixels) {
+  constexpr size_t kIhdr = 12, kWidth = 16, kHeight = 20, kEnd = 24;
+  if (bytes.size() < kEnd || bytes.substr(kIhdr, 4) != "IHDR") return absl::OkStatus();
+  auto big_endian = [bytes](size_t at) {
+    return int64_t{png_get_uint_32(reinterpret_cast<png_const_bytep>(bytes.data() + at))};
+  };
+  return CheckSize("PNG", big_endian(kWidth), big_endian(kHeight), max_pixels);
+}
+
 }  // namespace
 
 absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& options) {
+  DLA_RETURN_IF_ERROR(CheckDeclaredSize(bytes, options.max_pixels));
   PngReader reader(bytes);
   if (!reader.ok()) return absl::ResourceExhaustedError("PNG: out of memory");
   png_structp png = reader.png();
@@ -111,7 +123,6 @@ absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& 
   DLA_RETURN_IF_ERROR(reader.ReadHeader(options.apply_exif_orientation));
   const int64_t width = png_get_image_width(png, info);
   const int64_t height = png_get_image_height(png, info);
-  DLA_RETURN_IF_ERROR(CheckSize("PNG", width, height, options.max_pixels));
 
   const int depth = png_get_bit_depth(png, info);
   const int color_type = png_get_color_type(png, info);

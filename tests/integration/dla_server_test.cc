@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "dla/v1/classifier.grpc.pb.h"
@@ -67,17 +68,19 @@ class DlaServerTest : public ::testing::Test {
     return *Subprocess::Start(std::move(options));
   }
 
-  // Expects dla-server to refuse to start, with one line on stderr, and returns that line.
+  // Expects dla-server to refuse to start, with one line about it on stderr, and returns that line.
   static std::string RefusalOf(std::vector<std::string> flags) {
     auto process = Launch(std::move(flags));
     const auto code = process->Wait();
     EXPECT_TRUE(code.ok()) << code.status();
     EXPECT_GT(code.value_or(0), 0);
     EXPECT_LT(code.value_or(0), 128) << "ended by a signal";
-    std::vector<std::string> lines =
-        absl::StrSplit(process->errors(), '\n', absl::SkipWhitespace());
-    EXPECT_EQ(lines.size(), 1u) << process->errors();
-    return lines.empty() ? "" : lines.back();
+    std::vector<std::string> complaints;
+    for (absl::string_view line : absl::StrSplit(process->errors(), '\n')) {
+      if (absl::StartsWith(line, "dla-server: ")) complaints.emplace_back(line);
+    }
+    EXPECT_EQ(complaints.size(), 1u) << process->errors();
+    return complaints.empty() ? "" : complaints.back();
   }
 
   grpc::Status Classify(const v1::ClassifyRequest& request, v1::ClassifyResponse* response) {
