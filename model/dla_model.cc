@@ -119,6 +119,19 @@ absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
   return absl::InvalidArgumentError("unknown precision");
 }
 
+// Has this thread compute alone while it lives. Packing weights takes a fraction of a second, and
+// ten times as long with a second thread on a core that is busy serving.
+class Alone {
+ public:
+  Alone() { UseThreads(1); }
+  ~Alone() { UseThreads(before_); }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  const int before_ = at::get_num_threads();
+};
+
 class DlaModel final : public Model {
  public:
   DlaModel(ModelInfo info, std::unique_ptr<const Network> network)
@@ -204,6 +217,7 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::stri
   info.input = config.input;
   info.labels = std::move(config.labels);
   try {
+    const Alone alone;
     const c10::InferenceMode no_gradients;
     auto source = [&](const std::string& name) { return ToTensor(*checkpoint.Find(name)); };
     auto network = std::make_unique<const Network>(

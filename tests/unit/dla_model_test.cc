@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "model/threads.h"
 #include "tests/support/formula_model.h"
 
 namespace dla {
@@ -166,6 +167,15 @@ TEST_F(DlaModelTest, EachThreadHasItsOwnNumberOfComputeThreads) {
       EXPECT_EQ(at::get_num_threads(), 3);
     }).join();
     EXPECT_EQ(at::get_num_threads(), 1);
+  }).join();
+}
+
+TEST_F(DlaModelTest, LeavesTheThreadThatLoadsAsItWas) {
+  Write();
+  std::thread([&] {
+    UseThreads(3);
+    EXPECT_TRUE(Load().ok());
+    EXPECT_EQ(at::get_num_threads(), 3);
   }).join();
 }
 
