@@ -1,0 +1,103 @@
+// Photos per second of Model::Run, and the page faults that it costs.
+//   dla_forward_bench [--default-malloc] [--benchmark_filter=dla34/bf16]
+// VARIANT/PRECISION/compute_threads:C/batch:B/threads:R runs R replicas at once, each of which has
+// B photos classified by C threads. Weights are arbitrary, for time does not depend on them.
+#include <benchmark/benchmark.h>
+#include <sys/resource.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "model/dla_model.h"
+#include "model/memory.h"
+#include "model/threads.h"
+#include "tests/support/formula_model.h"
+
+namespace {
+
+constexpr int kSize = 224;
+
+// Loads each model once, when it is first asked for. Thread-safe.
+const dla::Model& Load(const std::string& variant, dla::Precision precision) {
+  static std::mutex mutex;
+  static auto& loaded =
+      *new std::map<std::pair<std::string, dla::Precision>, std::unique_ptr<dla::Model>>;
+  const std::lock_guard lock(mutex);
+  std::unique_ptr<dla::Model>& model = loaded[{variant, precision}];
+  if (model == nullptr) {
+    const dla::TempFolder folder;
+    dla::WriteModelFolder(folder.path(), dla::MakeConfigJson(variant, 1000, kSize, kSize),
+                          dla::MakeFormulaTensors(variant, 1000));
+    model = dla::LoadModel(folder.path(), {.device = "cpu", .precision = precision}).value();
+  }
+  return *model;
+}
+
+long PageFaults() {
+  rusage usage;
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_minflt;
+}
+
+void Forward(benchmark::State& state, const std::string& variant, dla::Precision precision,
+             int compute_threads) {
+  const dla::Model& model = Load(variant, precision);
+  const auto photo = dla::MakeFormulaPhoto("photo", kSize, kSize);
+  const std::vector<const uint8_t*> photos(state.range(0), photo.data());
+  dla::BatchOutput output;
+  model.PrepareThread(compute_threads);
+  // oneDNN compiles its kernels the first time.
+  if (!model.Run(photos, output).ok()) state.SkipWithError("Run failed");
+  const long faults = PageFaults();
+  for (auto _ : state) {
+    if (!model.Run(photos, output).ok()) state.SkipWithError("Run failed");
+  }
+  const auto count = static_cast<double>(state.iterations() * photos.size());
+  state.counters["photos/s"] = benchmark::Counter(count, benchmark::Counter::kIsRate);
+  state.counters["faults/photo"] = benchmark::Counter(
+      static_cast<double>(PageFaults() - faults) / count, benchmark::Counter::kAvgThreads);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  const bool default_malloc = argc == 2 && std::strcmp(argv[1], "--default-malloc") == 0;
+  if (argc > 1 && !default_malloc) {
+    benchmark::ReportUnrecognizedArguments(argc, argv);
+    return 2;
+  }
+  if (!default_malloc) dla::KeepFreedMemory();
+  dla::UseThreads(1);
+  struct Share {
+    int compute_threads, replicas;
+  };
+  for (const char* variant : {"dla34", "dla46_c", "dla60x"}) {
+    for (const dla::Precision precision : {dla::Precision::kFp32, dla::Precision::kBf16}) {
+      for (const Share share : {Share{1, 1}, Share{2, 1}, Share{1, 2}}) {
+        const std::string name =
+            absl::StrCat(variant, precision == dla::Precision::kBf16 ? "/bf16" : "/fp32",
+                         "/compute_threads:", share.compute_threads);
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [=](benchmark::State& state) {
+                                       Forward(state, variant, precision, share.compute_threads);
+                                     })
+            ->ArgName("batch")
+            ->Arg(1)
+            ->Arg(4)
+            ->Arg(8)
+            ->Arg(16)
+            ->Threads(share.replicas)
+            ->UseRealTime()
+            ->Unit(benchmark::kMillisecond);
+      }
+    }
+  }
+  benchmark::RunSpecifiedBenchmarks();
+}
