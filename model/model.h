@@ -27,7 +27,7 @@ struct ModelInfo {
   std::vector<Label> labels;  // num_classes of them, or none
 };
 
-// Results of one forward pass over n photos, row-major. Buffers are reused when the object is.
+// Results of one batch of n photos, row-major. Buffers are reused when the object is.
 struct BatchOutput {
   std::vector<float> logits;      // n x num_classes
   std::vector<float> embeddings;  // n x embedding_size: pooled features before the classifier
@@ -44,7 +44,7 @@ class Model {
   // To be called once by every thread that calls Run; without it the process-wide default applies.
   virtual void PrepareThread(int compute_threads) const = 0;
 
-  // Classifies photos.size() >= 1 photos in one forward pass. Each pointer leads to
+  // Classifies photos.size() >= 1 photos. Each pointer leads to
   // input.height x input.width x 3 bytes of RGB (see Image), readable until Run returns.
   // Resizes output's vectors to fit. On error (out of memory, device lost) output is unspecified.
   // Thread-safe.

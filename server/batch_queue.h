@@ -30,7 +30,7 @@ class BatchQueue {
     size_t capacity = 512;
 
     // Most photos in one batch.
-    int max_batch = 16;
+    int max_batch = 8;
 
     // How long the oldest waiting photo may be held back so that a batch can fill. 0, the default,
     // never holds back. Worth setting where inference costs the same for few photos as for many.

@@ -51,6 +51,8 @@ class ClassifyReactor final : public PhotoReactor {
  public:
   explicit ClassifyReactor(ClassifierService& service) : PhotoReactor(service, Method::kClassify) {}
 
+  static absl::Status Check(const v1::ClassifyRequest&) { return absl::OkStatus(); }
+
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
     record_.SetModel(target.model->metrics());
@@ -70,6 +72,14 @@ class ClassifyBatchReactor final : public PhotoReactor {
  public:
   explicit ClassifyBatchReactor(ClassifierService& service)
       : PhotoReactor(service, Method::kClassifyBatch) {}
+
+  static absl::Status Check(const v1::ClassifyBatchRequest& request) {
+    const int images = request.images_size();
+    if (images >= 1 && images <= ClassifierService::kMaxBatchImages) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("images has ", images, " entries; send 1 to ",
+                                                   ClassifierService::kMaxBatchImages,
+                                                   ", or use ClassifyStream for more"));
+  }
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyBatchRequest& request, v1::ClassifyBatchResponse& response) {
@@ -95,13 +105,6 @@ class ClassifyBatchReactor final : public PhotoReactor {
  private:
   std::atomic<int> unanswered_ = 0;
 };
-
-absl::Status CheckImageCount(int images) {
-  if (images >= 1 && images <= ClassifierService::kMaxBatchImages) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("images has ", images, " entries; send 1 to ",
-                                                 ClassifierService::kMaxBatchImages,
-                                                 ", or use ClassifyStream for more"));
-}
 
 }  // namespace
 
@@ -132,37 +135,33 @@ bool ClassifierService::Drain(TimePoint deadline) {
   return true;
 }
 
-grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContext* context,
-                                                      const v1::ClassifyRequest* request,
-                                                      v1::ClassifyResponse* response) {
-  auto* reactor = new ClassifyReactor(*this);
-  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
+template <typename Reactor, typename Request, typename Response>
+grpc::ServerUnaryReactor* ClassifierService::Begin(const grpc::CallbackServerContext& context,
+                                                   const Request& request, Response& response) {
+  auto* reactor = new Reactor(*this);
+  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, request);
   absl::Status status = target.status();
+  if (status.ok()) status = Reactor::Check(request);
   if (status.ok()) status = reactor->Enter();
   if (status.ok()) {
-    reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
-                   *response);
+    reactor->Start(*target, DeadlineOf(context, context_.clock), context_.pipeline, request,
+                   response);
   } else {
     reactor->End(status);
   }
   return reactor;
 }
 
+grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContext* context,
+                                                      const v1::ClassifyRequest* request,
+                                                      v1::ClassifyResponse* response) {
+  return Begin<ClassifyReactor>(*context, *request, *response);
+}
+
 grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerContext* context,
                                                            const v1::ClassifyBatchRequest* request,
                                                            v1::ClassifyBatchResponse* response) {
-  auto* reactor = new ClassifyBatchReactor(*this);
-  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, *request);
-  absl::Status status = target.status();
-  if (status.ok()) status = CheckImageCount(request->images_size());
-  if (status.ok()) status = reactor->Enter();
-  if (status.ok()) {
-    reactor->Start(*target, DeadlineOf(*context, context_.clock), context_.pipeline, *request,
-                   *response);
-  } else {
-    reactor->End(status);
-  }
-  return reactor;
+  return Begin<ClassifyBatchReactor>(*context, *request, *response);
 }
 
 grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*

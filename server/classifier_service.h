@@ -52,6 +52,11 @@ class ClassifierService final : public v1::Classifier::CallbackService {
   friend class ClassifyStreamReactor;
   friend class PhotoReactor;
 
+  // Checks a request and starts its photos, or ends the call at once.
+  template <typename Reactor, typename Request, typename Response>
+  grpc::ServerUnaryReactor* Begin(const grpc::CallbackServerContext& context,
+                                  const Request& request, Response& response);
+
   // A unary call asks to begin; if it may, it says when it is over.
   absl::Status Enter();
   void Leave();

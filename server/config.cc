@@ -56,12 +56,13 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--replicas", settings.replicas,
-                 "Batches of a model that run at the same time. 0 takes what fits the cores")
+                 "Batches of a model that run at the same time. 0 takes one for each core")
       ->check(CLI::Range(0, 256))
       ->capture_default_str()
       ->group(group);
   app.add_option("--threads", settings.threads,
-                 "Compute threads of each replica. 0 shares the cores among the replicas")
+                 "Compute threads of each replica. 0 shares the cores among the replicas. More "
+                 "than one answers a lone photo sooner and costs throughput")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str()
       ->group(group);

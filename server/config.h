@@ -13,9 +13,9 @@ namespace dla::server {
 struct ModelSettings {
   std::string device = "auto";     // auto, cpu, cuda, cuda:N
   std::string precision = "auto";  // auto, fp32, bf16, fp16
-  int replicas = 0;                // 0: as many as fit the cores
+  int replicas = 0;                // 0: one for each core, or fewer with more threads each
   int threads = 0;                 // of each replica; 0: a share of the cores
-  int max_batch = 16;
+  int max_batch = 8;
   int max_queue_delay_us = 0;
   int queue_capacity = 512;
 };

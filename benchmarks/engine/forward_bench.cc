@@ -18,6 +18,7 @@
 #include "model/memory.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/temp_dir.h"
 
 namespace {
 
@@ -31,10 +32,10 @@ const dla::Model& Load(const std::string& variant, dla::Precision precision) {
   const std::lock_guard lock(mutex);
   std::unique_ptr<dla::Model>& model = loaded[{variant, precision}];
   if (model == nullptr) {
-    const dla::TempFolder folder;
-    dla::WriteModelFolder(folder.path(), dla::MakeConfigJson(variant, 1000, kSize, kSize),
+    const dla::testing::TempDir folder;
+    dla::WriteModelFolder(folder.Path(), dla::MakeConfigJson(variant, 1000, kSize, kSize),
                           dla::MakeFormulaTensors(variant, 1000));
-    model = dla::LoadModel(folder.path(), {.device = "cpu", .precision = precision}).value();
+    model = dla::LoadModel(folder.Path(), {.device = "cpu", .precision = precision}).value();
   }
   return *model;
 }

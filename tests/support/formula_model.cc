@@ -163,16 +163,6 @@ void WriteModelFolder(const std::string& folder, absl::string_view config_json,
   WriteFile(folder + "/model.safetensors", SerializeSafeTensors(tensors));
 }
 
-TempFolder::TempFolder()
-    : path_((std::filesystem::temp_directory_path() / "dla_test_XXXXXX").string()) {
-  if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot create " + path_);
-}
-
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 double RelativeL2(absl::Span<const float> a, absl::Span<const float> b) {
   if (a.size() != b.size()) return INFINITY;
   double difference = 0;

@@ -42,20 +42,6 @@ void WriteModelFolder(const std::string& folder, absl::string_view config_json,
                       const FormulaTensors& tensors);
 void WriteFile(const std::string& path, absl::string_view content);
 
-// A new folder for the test that runs, removed with all that is in it when the object goes.
-class TempFolder {
- public:
-  TempFolder();
-  ~TempFolder();
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 // ||a - b|| / ||b||, in double.
 double RelativeL2(absl::Span<const float> a, absl::Span<const float> b);
 

@@ -1,21 +1,21 @@
 // A folder of its own for one test.
 #pragma once
 
-#include <gtest/gtest.h>
-
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <system_error>
 
 namespace dla::testing {
 
 // Empty at first; removed with all that is in it.
 class TempDir {
  public:
-  TempDir() : path_(::testing::TempDir() + "dla_XXXXXX") {
-    if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "cannot make " << path_;
+  TempDir() : path_((std::filesystem::temp_directory_path() / "dla_XXXXXX").string()) {
+    if (mkdtemp(path_.data()) == nullptr) throw std::system_error(errno, std::generic_category());
   }
   ~TempDir() {
     std::error_code ignored;

@@ -56,8 +56,8 @@ TEST(NpyWriterTest, HeaderHasTheSameSizeForAnyShape) {
 // With enough rows that the buffer is written out several times before the header is known.
 TEST(NpyWriterTest, NumPyReadsWhatItWrites) {
   const std::string find = "import numpy";
-  auto probe = *Subprocess::Start({.command = {"python3", "-c", find}});
-  if (*probe->Wait() != 0) GTEST_SKIP() << "no python3 with numpy";
+  auto probe = *Subprocess::Start({.command = {DLA_TEST_PYTHON, "-c", find}});
+  if (*probe->Wait() != 0) GTEST_SKIP() << "no numpy for " DLA_TEST_PYTHON "";
   TempDir dir;
   auto writer = NpyWriter::Create(dir.Path("x.npy"));
   std::vector<float> row(512);
@@ -67,7 +67,7 @@ TEST(NpyWriterTest, NumPyReadsWhatItWrites) {
     ASSERT_TRUE(writer->AppendRow(row).ok());
   }
   ASSERT_TRUE(writer->Commit().ok());
-  auto check = *Subprocess::Start({.command = {"python3", "-c", R"(
+  auto check = *Subprocess::Start({.command = {DLA_TEST_PYTHON, "-c", R"(
 import numpy, sys
 x = numpy.load(sys.argv[1], allow_pickle=False)
 y = numpy.arange(3000)[:, None] + numpy.arange(512)[None, :] / 1024

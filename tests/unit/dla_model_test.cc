@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/temp_dir.h"
 
 namespace dla {
 namespace {
@@ -26,10 +27,10 @@ constexpr int kWidth = 96;
 
 class DlaModelTest : public ::testing::Test {
  protected:
-  void Write() { WriteModelFolder(folder_.path(), config_, tensors_); }
+  void Write() { WriteModelFolder(folder_.Path(), config_, tensors_); }
 
   absl::StatusOr<std::unique_ptr<Model>> Load(const LoadOptions& options = {}) {
-    return LoadModel(folder_.path(), options);
+    return LoadModel(folder_.Path(), options);
   }
 
   // Writes, then loads, to see it refused.
@@ -37,7 +38,7 @@ class DlaModelTest : public ::testing::Test {
     Write();
     const absl::Status status = Load().status();
     EXPECT_EQ(status.code(), code) << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(folder_.path()));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(folder_.Path()));
     return std::string(status.message());
   }
 
@@ -54,7 +55,7 @@ class DlaModelTest : public ::testing::Test {
     return output;
   }
 
-  const TempFolder folder_;
+  const dla::testing::TempDir folder_;
   std::string config_ = MakeConfigJson("dla46_c", kClasses, kHeight, kWidth);
   FormulaTensors tensors_ = MakeFormulaTensors("dla46_c", kClasses);
 };
@@ -87,7 +88,7 @@ TEST_F(DlaModelTest, KeepsNothingOfTheFile) {
   ASSERT_TRUE(model.ok()) << model.status();
   const BatchOutput before = Classify(**model, 0, 2);
   // In place, so that a mapping of the file that was kept would change or fault.
-  const std::string path = folder_.path() + "/model.safetensors";
+  const std::string path = folder_.Path("model.safetensors");
   std::filesystem::resize_file(path, 0);
   EXPECT_EQ(Classify(**model, 0, 2).logits, before.logits);
 }
@@ -196,17 +197,16 @@ TEST_F(DlaModelTest, BringsAModelOfItsOwn) {
 
 TEST_F(DlaModelTest, NamesTheFileThatIsMissing) {
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(Load().status().message()), HasSubstr(folder_.path() + "/config.json"));
+  EXPECT_THAT(std::string(Load().status().message()), HasSubstr(folder_.Path("config.json")));
   EXPECT_EQ(LoadModel("/nowhere", {}).status().code(), absl::StatusCode::kNotFound);
 
-  WriteFile(folder_.path() + "/config.json", config_);
+  WriteFile(folder_.Path("config.json"), config_);
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(Load().status().message()),
-              HasSubstr(folder_.path() + "/model.safetensors"));
+  EXPECT_THAT(std::string(Load().status().message()), HasSubstr(folder_.Path("model.safetensors")));
 }
 
 TEST_F(DlaModelTest, RefusesAConfigThatIsAFolder) {
-  std::filesystem::create_directories(folder_.path() + "/config.json");
+  std::filesystem::create_directories(folder_.Path("config.json"));
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kInvalidArgument) << Load().status();
 }
 

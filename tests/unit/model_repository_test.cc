@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "server/thread_plan.h"
 #include "tests/support/temp_dir.h"
 
 namespace dla::server {
@@ -71,30 +70,6 @@ TEST_F(ModelRepositoryTest, RefusesBadAndDoubleNames) {
               HasSubstr("two models are named \"a\""));
   EXPECT_THAT(ErrorOf({.models = {{.name = "m", .folder = m}}, .model_repository = Path()}),
               HasSubstr("two models are named \"m\""));
-}
-
-TEST(ThreadPlanTest, UsesEveryCoreOnce) {
-  struct Case {
-    int cores, replicas, threads;
-  };
-  for (const Case& c : {Case{1, 1, 1}, Case{2, 1, 2}, Case{4, 1, 4}, Case{6, 1, 6}, Case{8, 2, 4},
-                        Case{64, 16, 4}}) {
-    const ThreadPlan plan = PlanThreads({}, c.cores);
-    EXPECT_EQ(plan.replicas, c.replicas) << c.cores;
-    EXPECT_EQ(plan.compute_threads, c.threads) << c.cores;
-  }
-}
-
-TEST(ThreadPlanTest, KeepsWhatIsFixed) {
-  ThreadPlan plan = PlanThreads({.replicas = 4}, 8);
-  EXPECT_EQ(plan.replicas, 4);
-  EXPECT_EQ(plan.compute_threads, 2);
-  plan = PlanThreads({.threads = 2}, 8);
-  EXPECT_EQ(plan.replicas, 4);
-  EXPECT_EQ(plan.compute_threads, 2);
-  plan = PlanThreads({.replicas = 3, .threads = 5}, 8);
-  EXPECT_EQ(plan.replicas, 3);
-  EXPECT_EQ(plan.compute_threads, 5);
 }
 
 }  // namespace

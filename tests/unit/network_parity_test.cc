@@ -11,6 +11,7 @@
 #include "model/safetensors.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/temp_dir.h"
 
 namespace dla {
 namespace {
@@ -44,8 +45,8 @@ TEST_P(NetworkParityTest, AnswersAsTimmDoes) {
   const absl::Span<const float> all = logits;
   ASSERT_GT(RelativeL2(all.first(num_classes), all.last(num_classes)), 10 * kBf16Tolerance);
 
-  const TempFolder folder;
-  WriteModelFolder(folder.path(), MakeConfigJson(GetParam(), num_classes, kSize, kSize),
+  const dla::testing::TempDir folder;
+  WriteModelFolder(folder.Path(), MakeConfigJson(GetParam(), num_classes, kSize, kSize),
                    MakeFormulaTensors(GetParam(), num_classes));
   const auto photo0 = MakeFormulaPhoto("photo0", kSize, kSize);
   const auto photo1 = MakeFormulaPhoto("photo1", kSize, kSize);
@@ -53,7 +54,7 @@ TEST_P(NetworkParityTest, AnswersAsTimmDoes) {
   for (const Engine engine : {Engine::kFast, Engine::kReference}) {
     for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
       const auto model =
-          LoadModel(folder.path(), {.device = "cpu", .precision = precision, .engine = engine});
+          LoadModel(folder.Path(), {.device = "cpu", .precision = precision, .engine = engine});
       if (model.status().code() == absl::StatusCode::kUnimplemented) {
         std::printf("%s\n", std::string(model.status().message()).c_str());
         continue;

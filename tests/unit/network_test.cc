@@ -8,6 +8,7 @@
 #include "model/dla_model.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/temp_dir.h"
 
 namespace dla {
 namespace {
@@ -36,20 +37,18 @@ class NetworkTest : public ::testing::TestWithParam<std::string> {
   // Threads that wait for each other cost more than they bring where CTest runs tests in parallel.
   static void SetUpTestSuite() { UseThreads(1); }
 
-  NetworkTest() {
-    WriteFile(folder_.path() + "/model.safetensors", SerializeSafeTensors(tensors_));
-  }
+  NetworkTest() { WriteFile(folder_.Path("model.safetensors"), SerializeSafeTensors(tensors_)); }
 
   std::unique_ptr<Model> Load(int height, int width, Engine engine) {
-    WriteFile(folder_.path() + "/config.json", MakeConfigJson(GetParam(), kClasses, height, width));
-    auto model = LoadModel(folder_.path(),
+    WriteFile(folder_.Path("config.json"), MakeConfigJson(GetParam(), kClasses, height, width));
+    auto model = LoadModel(folder_.Path(),
                            {.device = "cpu", .precision = Precision::kFp32, .engine = engine});
     EXPECT_TRUE(model.ok()) << model.status();
     return *std::move(model);
   }
 
  private:
-  const TempFolder folder_;
+  const dla::testing::TempDir folder_;
   const FormulaTensors tensors_ = MakeFormulaTensors(GetParam(), kClasses);
 };
 
