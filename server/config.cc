@@ -1,12 +1,13 @@
 #include "server/config.h"
 
-#include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
+#include "server/help_formatter.h"
 #include "server/version.h"
 #include "server/yaml_config.h"
 
@@ -45,41 +46,50 @@ CLI::Validator Device() {
 
 void AddModelOptions(CLI::App& app, ModelSettings& settings) {
   const std::string group = "Each model";
-  app.add_option("--device", settings.device, "Where models run. auto takes a GPU if there is one")
+  app.add_option(
+         "--device", settings.device,
+         "Where models run: auto, cpu, cuda or cuda:N. auto takes a GPU if this build can use one")
       ->check(Device())
+      ->type_name("DEVICE")
       ->capture_default_str()
       ->group(group);
   app.add_option("--precision", settings.precision,
                  "Number format of weights and activations. auto takes bf16 where the processor "
                  "computes it natively, else fp32")
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+      ->type_name("auto|fp32|bf16|fp16")
       ->capture_default_str()
       ->group(group);
   app.add_option("--replicas", settings.replicas,
                  "Batches of a model that run at the same time. 0 takes one for each core")
       ->check(CLI::Range(0, 256))
+      ->type_name("N")
       ->capture_default_str()
       ->group(group);
   app.add_option("--threads", settings.threads,
                  "Compute threads of each replica. 0 shares the cores among the replicas. More "
                  "than one answers a lone photo sooner and costs throughput")
       ->check(CLI::Range(0, 1024))
+      ->type_name("N")
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-batch", settings.max_batch,
                  "Most photos in one forward pass. Larger batches raise throughput and latency")
       ->check(CLI::Range(1, 1024))
+      ->type_name("N")
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-queue-delay-us", settings.max_queue_delay_us,
                  "Microseconds that the oldest photo may be held back so that a batch can fill. 0 "
                  "never holds back, right wherever a batch costs in proportion to its photos")
       ->check(CLI::Range(0, 10'000'000))
+      ->type_name("N")
       ->capture_default_str()
       ->group(group);
   app.add_option("--queue-capacity", settings.queue_capacity,
                  "Photos that may wait for a model before requests are refused")
       ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N")
       ->capture_default_str()
       ->group(group);
 }
@@ -106,26 +116,31 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
   const std::string network = "Network";
   app.add_option("--grpc-address", config.grpc_address, "Where gRPC is served; port 0 picks one")
       ->check(Address())
+      ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
   app.add_option("--http-address", config.http_address,
                  "Where HTTP health checks are served; port 0 picks one")
       ->check(Address())
+      ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
   app.add_option("--metrics-address", config.metrics_address,
                  "Where /metrics is served; port 0 picks one")
       ->check(Address())
+      ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
   app.add_option("--max-message-bytes", config.max_message_bytes,
                  "Largest request that is read; larger ones get RESOURCE_EXHAUSTED")
       ->check(CLI::Range(1024, 1 << 30))
+      ->type_name("N")
       ->capture_default_str()
       ->group(network);
   app.add_option("--drain-timeout", config.drain_timeout_s,
                  "Seconds that accepted requests have to finish after SIGTERM")
       ->check(CLI::Range(0, 86'400))
+      ->type_name("N")
       ->capture_default_str()
       ->group(network);
 
@@ -133,25 +148,30 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
   app.add_option("--decode-threads", config.decode_threads,
                  "Threads that decode photos. 0 takes as many as there are cores")
       ->check(CLI::Range(0, 1024))
+      ->type_name("N")
       ->capture_default_str()
       ->group(photos);
   app.add_option("--max-pixels", config.max_pixels,
                  "Photos whose header declares more pixels are refused before they are decoded")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
+      ->type_name("N")
       ->capture_default_str()
       ->group(photos);
   app.add_option("--exif-orientation", config.exif_orientation,
                  "Turn photos as their EXIF orientation says")
+      ->type_name("BOOL")
       ->default_str("true")
       ->group(photos);
   app.add_option("--reduced-scale-decode", config.reduced_scale_decode,
                  "Decode JPEGs that are far larger than needed at 1/2, 1/4 or 1/8 scale: several "
                  "times faster, pixels differ by about the JPEG's own noise")
+      ->type_name("BOOL")
       ->default_str("true")
       ->group(photos);
 
   app.add_option("--log-level", config.log_level, "How much is logged to standard error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->type_name("debug|info|warn|error")
       ->capture_default_str();
 
   AddModelOptions(app, config.defaults);
@@ -175,9 +195,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   std::string file;
   CLI::App app(
       "Classifies photos over gRPC with Deep Layer Aggregation networks.\n"
-      "Logs one line with \"ready\" once it serves; exits 0 after SIGTERM when all accepted "
-      "requests are answered.",
+      "Logs one line with \"ready\" once it serves; exits 0 after SIGTERM when all\n"
+      "accepted requests are answered.",
       "dla-server");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.set_version_flag("--version",
                        absl::StrCat("dla-server ", kVersion, " (LibTorch ", kLibTorchVersion, ")"));
   AddOptions(app, line.config, model_args, file);
