@@ -139,6 +139,49 @@ TEST_F(DlaServerTest, ServesTheEmbeddedModelFromAnyFolder) {
   EXPECT_GT(response.timing().inference().nanos(), 0);
 }
 
+// From the file to the probability: decoding, resizing, network, softmax. Expected values:
+// tests/golden/make_flowers_golden.py.
+TEST_F(DlaServerTest, AgreesWithTimmOnThePhotosThatShipWithTheProject) {
+  Start({"--precision", "fp32"});
+  std::vector<std::string> lines =
+      absl::StrSplit(ReadFile(DLA_TEST_GOLDEN "/flowers5.csv"), '\n', absl::SkipEmpty());
+  ASSERT_EQ(lines.size(), 9u);
+  const std::vector<std::string> labels = absl::StrSplit(lines.front(), ',');
+  lines.erase(lines.begin());
+  for (const std::string& line : lines) {
+    const std::vector<std::string> expected = absl::StrSplit(line, ',');
+    v1::ClassifyRequest request;
+    request.set_image(Photo(expected[0]));
+    v1::ClassifyResponse response;
+    ASSERT_TRUE(Classify(request, &response).ok());
+    ASSERT_EQ(response.classes_size(), 5);
+    for (const v1::Class& each : response.classes()) {
+      EXPECT_EQ(each.label(), labels.at(each.index() + 1));
+      EXPECT_NEAR(each.probability(), std::stod(expected.at(each.index() + 1)), 2e-5) << line;
+    }
+  }
+}
+
+TEST_F(DlaServerTest, AnswersTheRealClient) {
+  Start();
+  auto client =
+      *Subprocess::Start({.command = {ProgramPath("dla-client"), "classify", "--server", grpc_,
+                                      "--format", "csv", "--top-k", "1", DLA_TEST_DATA "/photos"}});
+  const auto code = client->Wait();
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_EQ(*code, 0) << client->errors();
+  std::vector<std::string> lines = absl::StrSplit(client->output(), '\n', absl::SkipEmpty());
+  ASSERT_EQ(lines.size(), 9u) << client->output();
+  lines.erase(lines.begin());
+  int right = 0;
+  for (const std::string& line : lines) {
+    const std::vector<std::string> fields = absl::StrSplit(line, ',');
+    // The files are named by what they show. One of them is known to be hard.
+    right += absl::StrContains(fields.at(0), absl::StrCat("/", fields.at(3), "_"));
+  }
+  EXPECT_GE(right, 7) << client->output();
+}
+
 TEST_F(DlaServerTest, ServesEachOfTheTwelveVariantsAndAFineTunedOne) {
   std::vector<std::string> flags;
   for (const Architecture& architecture : AllArchitectures()) {
