@@ -15,6 +15,7 @@
 #include <new>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -190,6 +191,15 @@ class DlaModel final : public Model {
   const std::unique_ptr<const Network> network_;
 };
 
+// The first pass makes oneDNN compile its kernels, which no caller should have to wait for; and a
+// model that cannot run is not loaded.
+absl::Status WarmUp(const Model& model) {
+  const InputSpec& spec = model.info().input;
+  const std::vector<uint8_t> black(static_cast<size_t>(spec.height) * spec.width * 3);
+  BatchOutput ignored;
+  return model.Run({black.data()}, ignored);
+}
+
 // `config_name` and `checkpoint_name` stand in errors.
 absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::string_view config_name,
                                                   const SafeTensors& checkpoint,
@@ -223,7 +233,9 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::stri
     auto network = std::make_unique<const Network>(
         layout, source, ImageSize{info.input.height, info.input.width},
         engine == Engine::kFast ? MakeOneDnnBackend(dtype) : MakeReferenceBackend(dtype));
-    return std::make_unique<DlaModel>(std::move(info), std::move(network));
+    auto model = std::make_unique<DlaModel>(std::move(info), std::move(network));
+    DLA_RETURN_IF_ERROR(WarmUp(*model));
+    return model;
   } catch (const std::exception&) {
     return StatusOfException(absl::StrCat("loading ", checkpoint_name));
   }

@@ -374,7 +374,7 @@ TEST_F(DlaServerTest, AnswersEverythingItHasAcceptedAfterSigtermThenExitsCleanly
   EXPECT_EQ(refused, 4);
 }
 
-TEST_F(DlaServerTest, ShowsItsMetricsUnderTheNamesOfTheDesign) {
+TEST_F(DlaServerTest, ShowsItsMetricsAsPrometheusLikesThem) {
   Start();
   ExpectStillServes();
   const std::vector<std::string> where = absl::StrSplit(metrics_, ':');
@@ -386,6 +386,9 @@ TEST_F(DlaServerTest, ShowsItsMetricsUnderTheNamesOfTheDesign) {
         "dla_queue_depth{", "dla_in_flight{", "dla_replicas{", "dla_build_info{"}) {
     EXPECT_THAT(response->body, HasSubstr(name));
   }
+  auto promtool =
+      *Subprocess::Start({.command = {"promtool", "check", "metrics"}, .input = response->body});
+  EXPECT_EQ(*promtool->Wait(), 0) << promtool->output() << promtool->errors();
 }
 
 }  // namespace
