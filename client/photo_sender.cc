@@ -9,8 +9,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/grpc_errors.h"
 
 namespace dla::client {
+namespace {
+
+constexpr absl::Duration kShown = absl::Milliseconds(100);  // finer times are not worth telling
+
+// Codes that come without a server, too.
+bool SaysThatNobodyIsThere(grpc::StatusCode code) {
+  return code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED ||
+         code == grpc::StatusCode::CANCELLED;
+}
+
+}  // namespace
 
 struct PhotoSender::Photo {
   enum class State { kOnItsWay, kWaitingForTheNextTry, kDone };
@@ -28,6 +40,7 @@ struct PhotoSender::Photo {
   std::unique_ptr<Call> call;
   absl::Time started;
   absl::Time next_try = absl::InfiniteFuture();
+  absl::Time refused_since;  // or `started`, if the first try did not end in a refusal
   int tries = 0;
   grpc::Status last_refusal;
 };
@@ -88,7 +101,7 @@ absl::Status PhotoSender::Start(const PhotoFile& file) {
   }
   photo.request = options_.request;
   photo.request.set_image(*std::move(bytes));
-  photo.started = absl::Now();
+  photo.started = photo.refused_since = absl::Now();
   ++unfinished_;
   Send(photo);
   return absl::OkStatus();
@@ -128,19 +141,18 @@ void PhotoSender::Settle(Photo& photo) {
   const absl::Duration time_left = photo.started + options_.timeout - now;
   const double random = std::uniform_real_distribution<double>()(random_);
   const auto delay = RetryDelay(options_.retry, status, photo.tries, time_left, random);
-  if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
-      status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED) {
-    last_sign_of_life_ = now;
-  }
+  if (!SaysThatNobodyIsThere(status.error_code())) last_sign_of_life_ = now;
   if (delay.has_value()) {
+    if (photo.tries == 1) photo.refused_since = now;
     photo.state = Photo::State::kWaitingForTheNextTry;
     photo.next_try = now + *delay;
     photo.last_refusal = status;
   } else if (IsGone(photo, status, now)) {
-    lost_ = absl::UnavailableError(absl::StrCat(
-        "the server has answered nothing for ",
-        absl::FormatDuration(absl::Trunc(now - last_sign_of_life_, absl::Milliseconds(100))), ": ",
-        Explain(photo, status).message()));
+    const grpc::Status& reason = photo.last_refusal.ok() ? status : photo.last_refusal;
+    lost_ = absl::UnavailableError(
+        absl::StrCat("the server has answered nothing for ",
+                     absl::FormatDuration(absl::Trunc(now - last_sign_of_life_, kShown)), " (",
+                     IsLocalTimeout(reason) ? "no error either" : FromGrpc(reason).message(), ")"));
   } else {
     Finish(photo, Explain(photo, status));
   }
@@ -154,29 +166,29 @@ void PhotoSender::Finish(Photo& photo, const absl::Status& error) {
 }
 
 bool PhotoSender::IsGone(const Photo& photo, const grpc::Status& status, absl::Time now) const {
-  if (last_sign_of_life_ > photo.started) return false;
   const bool silent = status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-  const auto refusal = silent ? photo.last_refusal.error_code() : status.error_code();
-  if (refusal == grpc::StatusCode::UNAVAILABLE) return true;
-  return silent && now - last_sign_of_life_ >= 2 * options_.timeout;
+  const grpc::Status& refusal = silent ? photo.last_refusal : status;
+  if (refusal.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    return last_sign_of_life_ <= photo.refused_since;
+  }
+  return silent && last_sign_of_life_ <= photo.started &&
+         now - last_sign_of_life_ >= 2 * options_.timeout;
 }
 
 absl::Status PhotoSender::Explain(const Photo& photo, const grpc::Status& status) const {
-  const bool out_of_time = status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-  const bool refused = !photo.last_refusal.ok();
-  const grpc::Status& reason = out_of_time && refused ? photo.last_refusal : status;
-  const absl::Status plain = FromGrpc(reason);
-  if (refused) {
-    return absl::Status(
-        plain.code(), absl::StrCat("refused ", photo.tries, " times in ",
-                                   absl::FormatDuration(options_.timeout), ": ", plain.message()));
+  const absl::Status plain = FromGrpc(status);
+  const std::string time = absl::FormatDuration(options_.timeout);
+  if (IsRefusal(status)) {
+    return absl::Status(plain.code(), absl::StrCat("refused ", photo.tries,
+                                                   photo.tries == 1 ? " time in " : " times in ",
+                                                   time, ": ", plain.message()));
   }
-  // gRPC's own words for a deadline that passed on this side.
-  if (out_of_time && plain.message() == "Deadline Exceeded") {
-    return absl::DeadlineExceededError(
-        absl::StrCat("no answer within ", absl::FormatDuration(options_.timeout)));
-  }
-  return plain;
+  if (!IsLocalTimeout(status)) return plain;
+  return absl::DeadlineExceededError(absl::StrCat(
+      "no answer within ", time,
+      photo.last_refusal.ok()
+          ? ""
+          : absl::StrCat("; refused before: ", FromGrpc(photo.last_refusal).message())));
 }
 
 void PhotoSender::SendAgain() {

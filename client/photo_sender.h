@@ -45,8 +45,8 @@ class PhotoSender {
   // A photo that fails does not end the run. What ends it, after `sink` had the results that came
   // before:
   //   CANCELLED    Cancel was called, or a signal ended the reading of a photo
-  //   UNAVAILABLE  the server is gone: it answered nothing at all while a photo's time passed with
-  //                refused connections, or while that time passed twice in silence
+  //   UNAVAILABLE  the server is gone: it answered nothing at all while a photo was refused until
+  //                its time had passed, or while that time passed twice in silence
   //   otherwise    the error that `sink` returned
   // At most four times `concurrency` results wait for an earlier one. To be called once.
   absl::Status Run(const std::vector<PhotoFile>& photos,

@@ -21,13 +21,22 @@ std::optional<absl::Duration> RetryInfoDelay(const grpc::Status& status) {
   return std::nullopt;
 }
 
+bool IsRefusal(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::CANCELLED:
+      return true;
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return RetryInfoDelay(status).has_value();
+    default:
+      return false;
+  }
+}
+
 std::optional<absl::Duration> RetryDelay(const RetryPolicy& policy, const grpc::Status& status,
                                          int attempt, absl::Duration time_left, double random) {
   const std::optional<absl::Duration> named = RetryInfoDelay(status);
-  const bool transient =
-      status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-      (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED && named.has_value());
-  if (!transient) return std::nullopt;
+  if (!IsRefusal(status)) return std::nullopt;
   // 2^20 times the first delay is beyond any sensible bound.
   const double factor = std::ldexp(1.0, std::clamp(attempt - 1, 0, 20));
   const absl::Duration grown =
@@ -36,10 +45,6 @@ std::optional<absl::Duration> RetryDelay(const RetryPolicy& policy, const grpc::
       std::max(grown, named.value_or(absl::ZeroDuration())) * (1 + policy.jitter * random);
   if (delay >= time_left) return std::nullopt;
   return delay;
-}
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
 }  // namespace dla::client

@@ -5,7 +5,6 @@
 
 #include <optional>
 
-#include "absl/status/status.h"
 #include "absl/time/time.h"
 
 namespace dla::client {
@@ -16,16 +15,18 @@ struct RetryPolicy {
   double jitter = 0.25;  // adds up to this share, so that clients do not come back all at once
 };
 
-// How long to wait after try number `attempt` (1, 2, ...) failed with `status`; nothing if another
-// try would fail again or would come after `time_left`. UNAVAILABLE (the server restarts) is worth
-// another try, and so is RESOURCE_EXHAUSTED (the queue is full) if google.rpc.RetryInfo says so:
-// without it, the request itself is too large. `random` is in [0, 1).
+// Whether the server did not take the request up, but may do so later: UNAVAILABLE (it restarts),
+// CANCELLED (it ended before the answer; for calls that this side did not cancel), and
+// RESOURCE_EXHAUSTED (its queue is full) if google.rpc.RetryInfo says so: without it, the request
+// itself is too large.
+bool IsRefusal(const grpc::Status& status);
+
+// How long to wait after try number `attempt` (1, 2, ...) failed with `status`; nothing if it is no
+// refusal or if the next try would come after `time_left`. `random` is in [0, 1).
 std::optional<absl::Duration> RetryDelay(const RetryPolicy& policy, const grpc::Status& status,
                                          int attempt, absl::Duration time_left, double random);
 
 // The delay in the status's google.rpc.RetryInfo, which is never negative; nothing without one.
 std::optional<absl::Duration> RetryInfoDelay(const grpc::Status& status);
-
-absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace dla::client

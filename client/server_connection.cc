@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "client/retry_policy.h"
+#include "client/grpc_errors.h"
 
 namespace dla::client {
 namespace {
@@ -36,18 +36,6 @@ grpc::ChannelArguments Arguments(const std::string& address) {
 
 void SetDeadline(grpc::ClientContext& context) {
   context.set_deadline(absl::ToChronoTime(absl::Now() + kConnectTimeout));
-}
-
-// The cause at the end of such messages of gRPC as "failed to connect to all addresses; last error:
-// UNKNOWN: ipv4:127.0.0.1:8001: Failed to connect to remote host: Connection refused".
-absl::string_view Cause(absl::string_view message) {
-  if (message == "Deadline Exceeded") return "no answer";
-  if (!absl::StrContains(message, "failed to connect") &&
-      !absl::StrContains(message, "DNS resolution failed")) {
-    return message;
-  }
-  const size_t colon = message.rfind(": ");
-  return colon == absl::string_view::npos ? message : message.substr(colon + 2);
 }
 
 }  // namespace
@@ -102,7 +90,8 @@ absl::Status ServerConnection::Explain(const grpc::Status& status) const {
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
       return absl::UnavailableError(
-          absl::StrCat("no server is available at ", address_, " (", Cause(plain.message()),
+          absl::StrCat("no server is available at ", address_, " (",
+                       IsLocalTimeout(status) ? "no answer" : plain.message(),
                        "): start one with `dla-server`, or name another with --server HOST:PORT"));
     case absl::StatusCode::kUnimplemented:
       return absl::UnimplementedError(

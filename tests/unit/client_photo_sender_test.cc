@@ -20,6 +20,7 @@ namespace {
 
 using ::dla::testing::FakeClassifier;
 using ::dla::testing::TempDir;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -176,9 +177,20 @@ TEST_F(PhotoSenderTest, GivesUpOnAPhotoThatIsRefusedTooLong) {
   });
   PhotoSender sender = Sender(server, 1, absl::Seconds(1));
   EXPECT_TRUE(Run(sender, Photos(2)).ok());
-  EXPECT_THAT(results_, ElementsAre(::testing::AllOf(HasSubstr("RESOURCE_EXHAUSTED: refused"),
-                                                     HasSubstr("the queue is full")),
+  EXPECT_THAT(results_, ElementsAre(AllOf(HasSubstr("RESOURCE_EXHAUSTED: refused"),
+                                          HasSubstr("the queue is full")),
                                     "1"));
+}
+
+TEST_F(PhotoSenderTest, TellsTheLastErrorOfAPhotoThatWasRefusedBefore) {
+  std::atomic<int> calls = 0;
+  FakeClassifier server([&](const auto&, auto&, auto&) {
+    if (++calls == 1) return FakeClassifier::Busy(1);
+    return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "not an image");
+  });
+  PhotoSender sender = Sender(server, 1);
+  EXPECT_TRUE(Run(sender, Photos(1)).ok());
+  EXPECT_THAT(results_, ElementsAre("INVALID_ARGUMENT: not an image"));
 }
 
 TEST_F(PhotoSenderTest, DoesNotRepeatARequestThatIsTooLarge) {
@@ -212,7 +224,8 @@ TEST_F(PhotoSenderTest, EndsWhenTheServerGoesAwayForGood) {
     return absl::OkStatus();
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("answered nothing for"));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("answered nothing for"), HasSubstr("(Connection refused)")));
   EXPECT_LT(results_.size(), 20u);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "client/grpc_errors.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -76,9 +77,27 @@ TEST(RetryInfoDelayTest, IgnoresBrokenDetails) {
             absl::ZeroDuration());
 }
 
+TEST(RetryDelayTest, RepeatsWhatAnEndingServerCancelled) {
+  const grpc::Status cancelled(grpc::StatusCode::CANCELLED, "CANCELLED");
+  EXPECT_EQ(RetryDelay({}, cancelled, 1, kLong, 0), absl::Milliseconds(100));
+}
+
 TEST(FromGrpcTest, KeepsCodeAndMessage) {
   EXPECT_EQ(FromGrpc(kUnavailable), absl::UnavailableError("draining"));
   EXPECT_EQ(FromGrpc(grpc::Status::OK), absl::OkStatus());
+}
+
+TEST(FromGrpcTest, ShortensWhatGrpcSaysOfAFailedConnection) {
+  EXPECT_EQ(FromGrpc({grpc::StatusCode::UNAVAILABLE,
+                      "failed to connect to all addresses; last error: UNKNOWN: "
+                      "ipv4:127.0.0.1:8001: Failed to connect to remote host: Connection refused"}),
+            absl::UnavailableError("Connection refused"));
+  EXPECT_EQ(FromGrpc({grpc::StatusCode::INVALID_ARGUMENT, "a: b"}),
+            absl::InvalidArgumentError("a: b"));
+}
+
+TEST(FromGrpcTest, AlwaysHasAMessage) {
+  EXPECT_EQ(FromGrpc({grpc::StatusCode::INTERNAL, ""}), absl::InternalError("INTERNAL"));
 }
 
 }  // namespace
