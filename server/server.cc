@@ -151,7 +151,9 @@ absl::Status Server::Drain(Duration timeout) {
   // Only once all is answered does gRPC itself close: it would cancel calls that arrive meanwhile,
   // where the service tells them to go elsewhere.
   const bool answered = parts_->service.Drain(parts_->clock.Now() + timeout);
-  parts_->grpc->Shutdown(std::chrono::system_clock::now());
+  // Refusals that are still on their way get a moment; there is nothing else left to wait for.
+  const auto grace = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
+  parts_->grpc->Shutdown(std::chrono::system_clock::now() + grace);
   parts_->grpc.reset();
   if (answered) return absl::OkStatus();
   return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
