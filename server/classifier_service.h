@@ -18,7 +18,7 @@ class PhotoReactor;
 struct ServiceContext {
   const ModelRegistry& registry;
   Pipeline& pipeline;
-  ModelMetrics& unknown_model;  // counts requests for models that do not exist
+  RequestMetrics& unknown_model;  // counts requests for models that do not exist
   Clock& clock;
 };
 

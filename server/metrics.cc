@@ -98,30 +98,36 @@ Metrics::Metrics()
 
 Metrics::~Metrics() = default;
 
+void Metrics::Resolve(const std::string& model, RequestMetrics& metrics) {
+  for (int method = 0; method < RequestMetrics::kMethods; ++method) {
+    auto counter = [&](absl::StatusCode code) {
+      return &families_->requests.Add({{"model", model},
+                                       {"method", std::string(kMethodNames[method])},
+                                       {"code", absl::StatusCodeToString(code)}});
+    };
+    auto& counters = metrics.requests_[method];
+    counters.fill(counter(absl::StatusCode::kUnknown));
+    for (absl::StatusCode code : kAnswered) counters[static_cast<int>(code)] = counter(code);
+  }
+  metrics.request_seconds = &families_->request.Add({{"model", model}}, StageBuckets());
+}
+
+std::unique_ptr<RequestMetrics> Metrics::ForUnknownModel() {
+  auto metrics = std::make_unique<RequestMetrics>();
+  Resolve("", *metrics);
+  return metrics;
+}
+
 std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int max_batch) {
   const std::map<std::string, std::string> labels = {{"model", model}};
   Families& f = *families_;
   auto metrics = std::make_unique<ModelMetrics>();
-  for (int method = 0; method < ModelMetrics::kMethods; ++method) {
-    auto counter = [&](absl::StatusCode code) {
-      return &f.requests.Add({{"model", model},
-                              {"method", std::string(kMethodNames[method])},
-                              {"code", absl::StatusCodeToString(code)}});
-    };
-    metrics->requests_[method].fill(nullptr);
-    for (absl::StatusCode code : kAnswered) {
-      metrics->requests_[method][static_cast<int>(code)] = counter(code);
-    }
-    for (auto& entry : metrics->requests_[method]) {
-      if (entry == nullptr) entry = counter(absl::StatusCode::kUnknown);
-    }
-  }
+  Resolve(model, *metrics);
   metrics->abandoned_cancelled_ = &f.abandoned.Add({{"model", model}, {"reason", "cancelled"}});
   metrics->abandoned_expired_ = &f.abandoned.Add({{"model", model}, {"reason", "expired"}});
   metrics->decode_seconds = &f.decode.Add(labels, StageBuckets());
   metrics->queue_seconds = &f.queue.Add(labels, StageBuckets());
   metrics->inference_seconds = &f.inference.Add(labels, StageBuckets());
-  metrics->request_seconds = &f.request.Add(labels, StageBuckets());
   metrics->batch_size = &f.batch_size.Add(labels, BatchBuckets(max_batch));
   metrics->queue_depth = &f.queue_depth.Add(labels);
   metrics->queue_capacity = &f.queue_capacity.Add(labels);
@@ -131,7 +137,7 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   return metrics;
 }
 
-void ModelMetrics::CountRequest(Method method, absl::StatusCode code) {
+void RequestMetrics::CountRequest(Method method, absl::StatusCode code) {
   const int index = static_cast<int>(code);
   requests_[static_cast<int>(method)][index < kCodes ? index : 2]->Increment();
 }

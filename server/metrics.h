@@ -19,20 +19,31 @@ namespace dla::server {
 // The calls that are counted apart.
 enum class Method { kClassify, kClassifyBatch, kClassifyStream };
 
-// Handles of one model's time series, resolved once, so that a request looks nothing up.
-// Thread-safe, as prometheus-cpp's own types are.
-class ModelMetrics {
+// What is counted of requests, also of those for models that do not exist. Handles are resolved
+// once, so that a request looks nothing up. Thread-safe, as prometheus-cpp's own types are.
+class RequestMetrics {
  public:
   // Counts one request (for ClassifyStream: one message) as answered with `code`.
   void CountRequest(Method method, absl::StatusCode code);
 
+  prometheus::Histogram* request_seconds;
+
+ private:
+  friend class Metrics;
+  static constexpr int kMethods = 3;
+  static constexpr int kCodes = 17;  // gRPC's status codes, 0 to 16
+  std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
+};
+
+// The handles of one model's time series. Thread-safe.
+class ModelMetrics : public RequestMetrics {
+ public:
   // Counts a photo that was dropped before inference: CANCELLED or DEADLINE_EXCEEDED.
   void CountAbandoned(const absl::Status& status);
 
   prometheus::Histogram* decode_seconds;
   prometheus::Histogram* queue_seconds;
   prometheus::Histogram* inference_seconds;
-  prometheus::Histogram* request_seconds;
   prometheus::Histogram* batch_size;
   prometheus::Gauge* queue_depth;
   prometheus::Gauge* queue_capacity;
@@ -42,9 +53,6 @@ class ModelMetrics {
 
  private:
   friend class Metrics;
-  static constexpr int kMethods = 3;
-  static constexpr int kCodes = 17;  // gRPC's status codes, 0 to 16
-  std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
   prometheus::Counter* abandoned_cancelled_;
   prometheus::Counter* abandoned_expired_;
 };
@@ -56,13 +64,18 @@ class Metrics {
   ~Metrics();
 
   // The handles of one model; the same name gives the same series. max_batch bounds the buckets of
-  // the batch-size histogram. Requests for models that do not exist are counted under "".
+  // the batch-size histogram.
   std::unique_ptr<ModelMetrics> ForModel(const std::string& model, int max_batch);
+
+  // For requests that name no model that exists; they are counted under model="".
+  std::unique_ptr<RequestMetrics> ForUnknownModel();
 
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
 
  private:
   struct Families;
+
+  void Resolve(const std::string& model, RequestMetrics& metrics);
 
   std::shared_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;

@@ -11,10 +11,10 @@ namespace dla::server {
 class RequestRecord {
  public:
   // `model` is charged until SetModel names the real one.
-  RequestRecord(ModelMetrics& model, Method method, Clock& clock)
+  RequestRecord(RequestMetrics& model, Method method, Clock& clock)
       : model_(&model), method_(method), clock_(clock), start_(clock.Now()) {}
 
-  void SetModel(ModelMetrics& model) { model_ = &model; }
+  void SetModel(RequestMetrics& model) { model_ = &model; }
 
   void Finish(absl::StatusCode code) {
     model_->CountRequest(method_, code);
@@ -22,7 +22,7 @@ class RequestRecord {
   }
 
  private:
-  ModelMetrics* model_;
+  RequestMetrics* model_;
   const Method method_;
   Clock& clock_;
   const TimePoint start_;

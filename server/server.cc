@@ -26,7 +26,7 @@ namespace dla::server {
 struct Server::Parts {
   Parts(const ServerConfig& config, const ServerDependencies& dependencies, int decode_threads)
       : process_metrics(std::make_shared<ProcessMetrics>()),
-        unknown_model(metrics.ForModel("", 1)),
+        unknown_model(metrics.ForUnknownModel()),
         pipeline({.decode_threads = decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread},
                  dependencies.decode, dependencies.clock),
@@ -39,7 +39,7 @@ struct Server::Parts {
 
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
-  const std::unique_ptr<ModelMetrics> unknown_model;
+  const std::unique_ptr<RequestMetrics> unknown_model;
   ModelRegistry registry;
   Pipeline pipeline;
   ClassifierService service;
