@@ -273,6 +273,13 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
   const std::string checkpoint_path = folder + "/model.safetensors";
   DLA_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_path));
   DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, config_path));
+  if (!std::filesystem::exists(checkpoint_path) &&
+      std::filesystem::exists(folder + "/pytorch_model.bin")) {
+    return absl::NotFoundError(absl::StrCat(
+        checkpoint_path, " does not exist, and pytorch_model.bin beside it holds code as well as ",
+        "weights, so it is never read; save with timm.models.save_for_hf(..., ",
+        "safe_serialization=True)"));
+  }
   DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
   return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, dtype,
                     options.engine);

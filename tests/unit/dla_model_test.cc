@@ -205,6 +205,13 @@ TEST_F(DlaModelTest, NamesTheFileThatIsMissing) {
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr(folder_.Path("model.safetensors")));
 }
 
+TEST_F(DlaModelTest, TellsHowToSaveWhatIsOnlyThereAsAPickle) {
+  WriteFile(folder_.Path("config.json"), config_);
+  WriteFile(folder_.Path("pytorch_model.bin"), "");
+  EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Load().status().message()), HasSubstr("safe_serialization=True"));
+}
+
 TEST_F(DlaModelTest, RefusesAConfigThatIsAFolder) {
   std::filesystem::create_directories(folder_.Path("config.json"));
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kInvalidArgument) << Load().status();
