@@ -102,7 +102,8 @@ grpc::Status FakeClassifier::DefaultAnswer(const dla::v1::ClassifyRequest& reque
 
 grpc::Status FakeClassifier::Busy(int retry_milliseconds) {
   google::rpc::RetryInfo info;
-  info.mutable_retry_delay()->set_nanos(retry_milliseconds * 1'000'000);
+  info.mutable_retry_delay()->set_seconds(retry_milliseconds / 1000);
+  info.mutable_retry_delay()->set_nanos(retry_milliseconds % 1000 * 1'000'000);
   google::rpc::Status details;
   details.set_code(grpc::StatusCode::RESOURCE_EXHAUSTED);
   details.add_details()->PackFrom(info);
