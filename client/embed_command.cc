@@ -33,8 +33,7 @@ class EmbeddingFile {
       return absl::OkStatus();
     }
     const auto& embedding = result.answer->embedding();
-    const absl::Status row =
-        matrix_.AppendRow({embedding.data(), static_cast<size_t>(embedding.size())});
+    absl::Status row = matrix_.AppendRow({embedding.data(), static_cast<size_t>(embedding.size())});
     if (absl::IsInvalidArgument(row)) {
       result.answer = row;
       return absl::OkStatus();

@@ -54,7 +54,7 @@ PhotoSender::~PhotoSender() = default;
 
 absl::Status PhotoSender::Run(const std::vector<PhotoFile>& photos,
                               absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
-  const absl::Status status = Work(photos, sink);
+  absl::Status status = Work(photos, sink);
   Abandon();
   return status;
 }
@@ -176,7 +176,7 @@ bool PhotoSender::IsGone(const Photo& photo, const grpc::Status& status, absl::T
 }
 
 absl::Status PhotoSender::Explain(const Photo& photo, const grpc::Status& status) const {
-  const absl::Status plain = FromGrpc(status);
+  absl::Status plain = FromGrpc(status);
   const std::string time = absl::FormatDuration(options_.timeout);
   if (IsRefusal(status)) {
     return absl::Status(plain.code(), absl::StrCat("refused ", photo.tries,

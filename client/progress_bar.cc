@@ -32,7 +32,7 @@ std::string ClockText(double seconds) {
 }
 
 std::string RateText(double rate) {
-  return absl::StrFormat(rate < 100 ? "%.1f images/s" : "%.0f images/s", rate);
+  return absl::StrFormat("%.*f images/s", rate < 100 ? 1 : 0, rate);
 }
 
 }  // namespace

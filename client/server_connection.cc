@@ -58,7 +58,7 @@ bool IsLoopback(const std::string& address) {
   return false;
 }
 
-ServerConnection::ServerConnection(std::string address)
+ServerConnection::ServerConnection(const std::string& address)
     : address_(WithDefaultPort(address)),
       channel_(grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(),
                                          Arguments(address_))),

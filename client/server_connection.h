@@ -22,7 +22,7 @@ class ServerConnection {
  public:
   // `address` is HOST:PORT, HOST (port 8001), [IPv6]:PORT or any target that gRPC understands, such
   // as unix:/path. Does not connect yet.
-  explicit ServerConnection(std::string address);
+  explicit ServerConnection(const std::string& address);
 
   // Errors of both calls fit in one line and say what to do. UNAVAILABLE: no server is there.
   absl::StatusOr<dla::v1::Model> GetModel(const std::string& name) const;

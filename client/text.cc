@@ -61,9 +61,9 @@ std::string Printable(absl::string_view text) {
     } else if (c.value == '\n' || c.value == '\r' || c.value == '\t') {
       absl::StrAppend(&result, c.value == '\n' ? "\\n" : c.value == '\r' ? "\\r" : "\\t");
     } else {
-      absl::StrAppendFormat(
-          &result, c.value < 0x100 && !(c.valid && c.value >= 0x80) ? "\\x%02x" : "\\u%04x",
-          c.value);
+      const bool byte = c.value < 0x100 && !(c.valid && c.value >= 0x80);
+      absl::StrAppend(&result, byte ? absl::StrFormat("\\x%02x", c.value)
+                                    : absl::StrFormat("\\u%04x", c.value));
     }
     text.remove_prefix(c.size);
   }

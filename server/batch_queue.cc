@@ -27,22 +27,21 @@ void BatchQueue::Release() {
   metrics_.queue_depth->Set(static_cast<double>(reserved_));
 }
 
+bool BatchQueue::Enqueue(Item& item, Place& place) {
+  MutexLock lock(mu_);
+  if (closed_) return false;
+  waiting_.push_back(std::move(item));
+  place.queue_ = nullptr;  // NextBatch gives the place back
+  return true;
+}
+
 void BatchQueue::Push(Item item, Place place) {
   item.enqueued = clock_.Now();
-  bool closed;
-  {
-    MutexLock lock(mu_);
-    closed = closed_;
-    if (!closed) {
-      waiting_.push_back(std::move(item));
-      place.queue_ = nullptr;  // NextBatch gives the place back
-    }
-  }
-  if (closed) {
+  if (Enqueue(item, place)) {
+    changed_.NotifyOne();
+  } else {
     std::move(item.context.done)(absl::UnavailableError("the model is being unloaded; try again"));
-    return;
   }
-  changed_.NotifyOne();
 }
 
 void BatchQueue::WaitForBatch() {

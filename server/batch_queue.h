@@ -91,6 +91,8 @@ class BatchQueue {
 
  private:
   void Release();
+  // Takes both, or leaves both alone and returns false when the queue is closed.
+  bool Enqueue(Item& item, Place& place);
   void WaitForBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Options options_;

@@ -62,8 +62,9 @@ class ClassifyReactor final : public PhotoReactor {
          .deadline = deadline,
          .cancelled = cancelled_,
          .done = [this, &model = *target.model, &response](absl::StatusOr<Answer> answer) {
+           const absl::Status status = answer.status();
            if (answer.ok()) FillResponse(model, *std::move(answer), response);
-           End(answer.status());
+           End(status);
          }});
   }
 };

@@ -16,7 +16,7 @@ absl::Status ErrorAt(const std::string& file, const YAML::Mark& mark, absl::stri
 // Sets the option that `key` names from `value`, unless the command line has set it already.
 absl::Status SetOption(const std::string& file, const YAML::Node& key, const YAML::Node& value,
                        CLI::App& app) {
-  const std::string name = key.Scalar();
+  const std::string& name = key.Scalar();
   CLI::Option* option =
       name == "config" || name == "help" ? nullptr : app.get_option_no_throw("--" + name);
   if (option == nullptr) {
