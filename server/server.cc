@@ -106,6 +106,18 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& conf
   return server;
 }
 
+// How long calls are still refused by the service after the last accepted one was answered.
+constexpr Duration kRefusalTime = std::chrono::milliseconds(250);
+
+// By the machine's clock: it is callers elsewhere who need the time.
+void RefuseFor(Duration time) {
+  Mutex mu;
+  CondVar never;
+  MutexLock lock(mu);
+  const TimePoint end = Clock::Real().Now() + time;
+  while (Clock::Real().Now() < end) Clock::Real().WaitUntil(never, mu, end);
+}
+
 }  // namespace
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -148,12 +160,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 absl::Status Server::Drain(Duration timeout) {
   parts_->ready = false;
   parts_->grpc->GetHealthCheckService()->SetServingStatus(false);
-  // Only once all is answered does gRPC itself close: it would cancel calls that arrive meanwhile,
-  // where the service tells them to go elsewhere.
+  // gRPC itself closes last: it cancels calls that arrive while it does, where the service tells
+  // them to go elsewhere. So callers that were just answered get a moment to hear that on their
+  // next call.
   const bool answered = parts_->service.Drain(parts_->clock.Now() + timeout);
-  // Refusals that are still on their way get a moment; there is nothing else left to wait for.
-  const auto grace = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
-  parts_->grpc->Shutdown(std::chrono::system_clock::now() + grace);
+  const auto closing = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
+  if (answered && timeout > Duration::zero()) RefuseFor(kRefusalTime);
+  parts_->grpc->Shutdown(std::chrono::system_clock::now() + closing);
   parts_->grpc.reset();
   if (answered) return absl::OkStatus();
   return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
