@@ -40,6 +40,7 @@ void BatchQueue::Push(Item item, Place place) {
   if (Enqueue(item, place)) {
     changed_.NotifyOne();
   } else {
+    { const Place freed = std::move(place); }  // before the caller may come back
     std::move(item.context.done)(absl::UnavailableError("the model is being unloaded; try again"));
   }
 }

@@ -38,18 +38,20 @@ void Pipeline::Submit(ServedModel& model, absl::string_view bytes, PhotoContext 
   }
   pool_.Submit(
       [this, &model, bytes, context = std::move(context), place = *std::move(place)]() mutable {
+        const auto refuse = [&context, &place](absl::Status status) {
+          { const BatchQueue::Place freed = std::move(place); }  // before the caller may come back
+          std::move(context.done)(std::move(status));
+        };
         const TimePoint start = clock_.Now();
         if (absl::Status status = context.Abandoned(start); !status.ok()) {
           model.metrics().CountAbandoned(status);
-          { const BatchQueue::Place freed = std::move(place); }  // before the caller may come back
-          std::move(context.done)(std::move(status));
+          refuse(std::move(status));
           return;
         }
         absl::StatusOr<Image> pixels = decode_(bytes, model.info().input);
         const Duration took = clock_.Now() - start;
         if (!pixels.ok()) {
-          { const BatchQueue::Place freed = std::move(place); }  // before the caller may come back
-          std::move(context.done)(pixels.status());
+          refuse(pixels.status());
           return;
         }
         model.metrics().decode_seconds->Observe(Seconds(took));
