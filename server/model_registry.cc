@@ -1,23 +1,10 @@
 #include "server/model_registry.h"
 
-#include <utility>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 namespace dla::server {
-
-absl::Status ModelRegistry::Add(std::unique_ptr<ServedModel> model) {
-  for (const auto& existing : models_) {
-    if (existing->name() == model->name()) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("two models are named \"", model->name(), "\"; names must differ"));
-    }
-  }
-  models_.push_back(std::move(model));
-  return absl::OkStatus();
-}
 
 absl::StatusOr<ServedModel*> ModelRegistry::Find(absl::string_view name) const {
   for (const auto& model : models_) {

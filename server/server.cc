@@ -70,7 +70,7 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
     const ModelSettings& settings = folder.settings;
     const ThreadPlan plan = PlanThreads(settings, cores);
     const ModelInfo info = (*model)->info();
-    DLA_RETURN_IF_ERROR(registry.Add(std::make_unique<ServedModel>(
+    registry.Add(std::make_unique<ServedModel>(
         folder.name, folder.version, *std::move(model),
         ServedModel::Options{
             .replicas = plan.replicas,
@@ -78,7 +78,7 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
             .queue = {.capacity = static_cast<size_t>(settings.queue_capacity),
                       .max_batch = settings.max_batch,
                       .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)}},
-        metrics, dependencies.clock)));
+        metrics, dependencies.clock));
     spdlog::info(
         "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
         "replicas={} threads={} max_batch={} seconds={:.2f}",
