@@ -19,14 +19,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// The photo's first byte is its class; "bad" and nothing at all are no photo.
-absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
-  if (bytes.empty() || bytes == "bad") return absl::InvalidArgumentError("not a photo");
-  return Image{.height = spec.height,
-               .width = spec.width,
-               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
-}
-
 class ClientServerTest : public ::testing::Test {
  protected:
   // Serves one model, "fake", of 4 classes with room for so many waiting photos.

@@ -25,14 +25,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// The photo's first byte is its class; "bad" is no photo.
-absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
-  if (bytes.empty() || bytes == "bad") return absl::InvalidArgumentError("not a photo");
-  return Image{.height = spec.height,
-               .width = spec.width,
-               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
-}
-
 class ServerTest : public ::testing::Test {
  protected:
   // Serves fake models "first" (4 classes) and "second" (300 classes) unless config names others.

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "model/image.h"
 #include "model/model.h"
 #include "server/mutex.h"
 
@@ -95,5 +98,13 @@ class FakeModel : public Model {
   bool drop_results_ = false;
   absl::Status result_;
 };
+
+// Photos for it: every pixel is the first byte; "bad" and nothing at all are no photo.
+inline absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
+  if (bytes.empty() || bytes == "bad") return absl::InvalidArgumentError("not a photo");
+  return Image{.height = spec.height,
+               .width = spec.width,
+               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
+}
 
 }  // namespace dla

@@ -17,14 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A photo is the byte that the fake model reads; "bad" is no photo.
-absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
-  if (bytes == "bad") return absl::InvalidArgumentError("not a photo");
-  return Image{.height = spec.height,
-               .width = spec.width,
-               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
-}
-
 class ServedModelTest : public ::testing::Test {
  protected:
   ServedModel& Start(const ServedModel::Options& options) {
