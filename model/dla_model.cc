@@ -22,10 +22,11 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "model/architecture.h"
+#include "model/aten_network.h"
 #include "model/checkpoint.h"
+#include "model/cpu/cpu_network.h"
 #include "model/model_config.h"
 #include "model/network.h"
-#include "model/normalize.h"
 #include "model/safetensors.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
@@ -75,11 +76,31 @@ at::ScalarType ScalarTypeOf(DType dtype) {
   }
 }
 
-// A copy in float32.
-at::Tensor ToTensor(const TensorView& view) {
+std::vector<float> ToFloats(const TensorView& view) {
   at::Tensor tensor = at::empty(view.shape, ScalarTypeOf(view.dtype));
   std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
-  return tensor.to(at::kFloat);
+  tensor = tensor.to(at::kFloat);
+  const float* values = tensor.const_data_ptr<float>();
+  return {values, values + tensor.numel()};
+}
+
+// The project's own kernels where the processor has what they need, else LibTorch's operations.
+std::unique_ptr<const Network> MakeNetwork(const NetworkLayout& layout, TensorSource source,
+                                           const InputSpec& input, at::ScalarType dtype,
+                                           Engine engine, std::string& name) {
+  const absl::string_view type = dtype == at::kBFloat16 ? "bf16" : "fp32";
+  if (engine == Engine::kReference) {
+    name = absl::StrCat("reference-", type);
+    return std::make_unique<AtenNetwork>(layout, source, input, MakeReferenceBackend(dtype));
+  }
+  const cpu::KernelSet* kernels =
+      cpu::FindKernels(dtype == at::kBFloat16 ? cpu::Element::kBf16 : cpu::Element::kFloat32);
+  if (engine == Engine::kLibTorch || kernels == nullptr) {
+    name = absl::StrCat("libtorch-", type);
+    return std::make_unique<AtenNetwork>(layout, source, input, MakeOneDnnBackend(dtype));
+  }
+  name = kernels->name();
+  return std::make_unique<cpu::CpuNetwork>(layout, source, input, *kernels);
 }
 
 #if defined(__x86_64__)
@@ -136,15 +157,17 @@ class Alone {
 class DlaModel final : public Model {
  public:
   DlaModel(ModelInfo info, std::unique_ptr<const Network> network)
-      : info_(std::move(info)), normalizer_(info_.input), network_(std::move(network)) {}
+      : info_(std::move(info)), network_(std::move(network)) {}
 
   const ModelInfo& info() const override { return info_; }
 
-  void PrepareThread(int compute_threads) const override { UseThreads(compute_threads); }
+  void PrepareThread(int compute_threads) const override {
+    UseThreads(compute_threads);
+    cpu::CpuNetwork::UseThreads(compute_threads);
+  }
 
   absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
     try {
-      const c10::InferenceMode no_gradients;
       output.logits.resize(photos.size() * info_.num_classes);
       output.embeddings.resize(photos.size() * info_.embedding_size);
       // In passes of equal size, or nearly so.
@@ -153,10 +176,9 @@ class DlaModel final : public Model {
       for (size_t pass = 0; pass < passes; ++pass) {
         const size_t begin = photos.size() * pass / passes;
         const size_t end = photos.size() * (pass + 1) / passes;
-        const Network::Output result =
-            network_->Forward(MakeInput(photos.subspan(begin, end - begin)));
-        Copy(result.logits, output.logits.data() + begin * info_.num_classes);
-        Copy(result.embedding, output.embeddings.data() + begin * info_.embedding_size);
+        network_->Run(photos.subspan(begin, end - begin),
+                      output.logits.data() + begin * info_.num_classes,
+                      output.embeddings.data() + begin * info_.embedding_size);
       }
       return absl::OkStatus();
     } catch (const std::exception&) {
@@ -165,29 +187,7 @@ class DlaModel final : public Model {
   }
 
  private:
-  at::Tensor MakeInput(absl::Span<const uint8_t* const> photos) const {
-    const InputSpec& spec = info_.input;
-    const at::ScalarType dtype = network_->backend().dtype();
-    at::Tensor x = at::empty({static_cast<int64_t>(photos.size()), 3, spec.height, spec.width},
-                             at::TensorOptions(dtype), at::MemoryFormat::ChannelsLast);
-    const size_t size = static_cast<size_t>(spec.height) * spec.width * 3;
-    for (size_t i = 0; i < photos.size(); ++i) {
-      if (dtype == at::kBFloat16) {
-        normalizer_.ToBfloat16(photos[i], static_cast<uint16_t*>(x.mutable_data_ptr()) + i * size);
-      } else {
-        normalizer_.ToFloat32(photos[i], x.mutable_data_ptr<float>() + i * size);
-      }
-    }
-    return x.contiguous(network_->backend().memory_format());
-  }
-
-  static void Copy(const at::Tensor& from, float* to) {
-    const at::Tensor contiguous = from.contiguous();
-    std::memcpy(to, contiguous.const_data_ptr<float>(), contiguous.nbytes());
-  }
-
   const ModelInfo info_;
-  const Normalizer normalizer_;
   const std::unique_ptr<const Network> network_;
 };
 
@@ -229,10 +229,9 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::stri
   try {
     const Alone alone;
     const c10::InferenceMode no_gradients;
-    auto source = [&](const std::string& name) { return ToTensor(*checkpoint.Find(name)); };
-    auto network = std::make_unique<const Network>(
-        layout, source, ImageSize{info.input.height, info.input.width},
-        engine == Engine::kFast ? MakeOneDnnBackend(dtype) : MakeReferenceBackend(dtype));
+    auto source = [&](const std::string& name) { return ToFloats(*checkpoint.Find(name)); };
+    std::unique_ptr<const Network> network =
+        MakeNetwork(layout, source, info.input, dtype, engine, info.engine);
     auto model = std::make_unique<DlaModel>(std::move(info), std::move(network));
     DLA_RETURN_IF_ERROR(WarmUp(*model));
     return model;

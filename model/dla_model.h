@@ -11,9 +11,10 @@ namespace dla {
 
 enum class Precision { kAuto, kFp32, kBf16, kFp16 };
 
-// How convolutions run. kReference is plain ATen in NCHW: slow, what the fast path is tested
-// against.
-enum class Engine { kFast, kReference };
+// What runs the network. kFast: the project's own kernels where the processor has what they need,
+// else kLibTorch. kLibTorch: ATen's fused oneDNN operations. kReference: plain ATen in NCHW, slow,
+// what the others are tested against.
+enum class Engine { kFast, kLibTorch, kReference };
 
 struct LoadOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"

@@ -20,6 +20,7 @@ struct ModelInfo {
   std::string architecture;  // timm's name of the variant: "dla34"
   std::string precision;     // "fp32", "bf16", "fp16"
   std::string device;        // "cpu", "cuda:0"
+  std::string engine;        // what runs it: "amx-bf16", "avx512-fp32", "libtorch-fp32", ...
   int num_classes = 0;
   int embedding_size = 0;
   int64_t parameters = 0;  // as timm counts them: weights and biases, no running statistics

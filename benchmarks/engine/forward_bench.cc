@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
   struct Share {
     int compute_threads, replicas;
   };
-  for (const char* variant : {"dla34", "dla46_c", "dla60x"}) {
+  for (const char* variant : {"dla34", "dla46_c", "dla60x", "dla102", "dla169", "dla60_res2net"}) {
     for (const dla::Precision precision : {dla::Precision::kFp32, dla::Precision::kBf16}) {
       for (const Share share : {Share{1, 1}, Share{2, 1}, Share{1, 2}}) {
         const std::string name =

@@ -1,14 +1,16 @@
-#include "model/network.h"
+#include "model/aten_network.h"
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mean.h>
+#include <c10/core/InferenceMode.h>
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
-
-#include "absl/strings/str_cat.h"
 
 namespace dla {
 namespace {
@@ -16,16 +18,17 @@ namespace {
 using enum Activation;
 using ConvPtr = std::unique_ptr<const FusedConv>;
 
-constexpr double kBatchNormEpsilon = 1e-5;  // torch.nn.BatchNorm2d's default, which timm keeps
+at::Tensor ToTensor(const std::vector<float>& values, at::IntArrayRef shape) {
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<float>());
+  return tensor;
+}
 
-ConvWeights FoldBatchNorm(const ConvLayout& layout, TensorSource source) {
-  const at::Tensor gamma = source(absl::StrCat(layout.norm, ".weight"));
-  const at::Tensor beta = source(absl::StrCat(layout.norm, ".bias"));
-  const at::Tensor mean = source(absl::StrCat(layout.norm, ".running_mean"));
-  const at::Tensor variance = source(absl::StrCat(layout.norm, ".running_var"));
-  const at::Tensor scale = gamma.div(variance.add(kBatchNormEpsilon).sqrt());
-  return {source(absl::StrCat(layout.conv, ".weight")).mul(scale.view({-1, 1, 1, 1})),
-          beta.sub(mean.mul(scale)), layout.stride, layout.groups};
+ConvWeights Fold(const ConvLayout& layout, TensorSource source) {
+  const FoldedConv conv = FoldBatchNorm(layout, source);
+  return {ToTensor(conv.weight,
+                   {conv.out_channels, conv.in_channels / conv.groups, conv.kernel, conv.kernel}),
+          ToTensor(conv.bias, {conv.out_channels}), conv.stride, conv.groups};
 }
 
 // Makes convolutions from what is the same for all of a network.
@@ -34,7 +37,7 @@ struct Builder {
   const Backend& backend;
 
   ConvPtr Conv(const ConvLayout& layout, ImageSize size) const {
-    return backend.Pack(FoldBatchNorm(layout, source), size);
+    return backend.Pack(Fold(layout, source), size);
   }
 };
 
@@ -117,7 +120,7 @@ std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const 
 class Root {
  public:
   Root(const TreeLayout& layout, const Builder& build, ImageSize size) {
-    const ConvWeights all = FoldBatchNorm(layout.root, build.source);
+    const ConvWeights all = Fold(layout.root, build.source);
     const int64_t width = layout.root.out_channels;
     auto slice = [&](int64_t begin, int64_t end) {
       ConvWeights part{all.weight.slice(1, begin, end).contiguous(), {}};
@@ -169,7 +172,7 @@ class Root {
 
 }  // namespace
 
-class Network::Tree {
+class AtenNetwork::Tree {
  public:
   Tree(const TreeLayout& layout, const Builder& build, ImageSize size)
       : joins_input_(layout.joins_input), root_(layout, build, Strided(size, layout.stride)) {
@@ -209,10 +212,11 @@ class Network::Tree {
   std::unique_ptr<const ResidualBlock> second_;
 };
 
-Network::Network(const NetworkLayout& layout, TensorSource source, ImageSize size,
-                 std::unique_ptr<const Backend> backend)
-    : backend_(std::move(backend)) {
+AtenNetwork::AtenNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
+                         std::unique_ptr<const Backend> backend)
+    : input_(input), normalizer_(input), backend_(std::move(backend)) {
   const Builder build{source, *backend_};
+  ImageSize size{input.height, input.width};
   for (const ConvLayout& conv : layout.stem) {
     stem_.push_back(build.Conv(conv, size));
     size = Strided(size, conv.stride);
@@ -221,21 +225,41 @@ Network::Network(const NetworkLayout& layout, TensorSource source, ImageSize siz
     trees_.push_back(std::make_unique<Tree>(tree, build, size));
     size = Strided(size, tree.stride);
   }
-  fc_weight_ = source("fc.weight").view({layout.num_classes, layout.embedding_size}).clone();
-  fc_bias_ = source("fc.bias").clone();
+  fc_weight_ = ToTensor(source("fc.weight"), {layout.num_classes, layout.embedding_size});
+  fc_bias_ = ToTensor(source("fc.bias"), {layout.num_classes});
 }
 
-Network::~Network() = default;
+AtenNetwork::~AtenNetwork() = default;
 
-Network::Output Network::Forward(at::Tensor x) const {
+at::Tensor AtenNetwork::MakeInput(absl::Span<const uint8_t* const> photos) const {
+  at::Tensor x = at::empty({static_cast<int64_t>(photos.size()), 3, input_.height, input_.width},
+                           at::TensorOptions(backend_->dtype()), at::MemoryFormat::ChannelsLast);
+  const size_t size = static_cast<size_t>(input_.height) * input_.width * 3;
+  for (size_t i = 0; i < photos.size(); ++i) {
+    if (backend_->dtype() == at::kBFloat16) {
+      normalizer_.ToBfloat16(photos[i], static_cast<uint16_t*>(x.mutable_data_ptr()) + i * size);
+    } else {
+      normalizer_.ToFloat32(photos[i], x.mutable_data_ptr<float>() + i * size);
+    }
+  }
+  return x.contiguous(backend_->memory_format());
+}
+
+void AtenNetwork::Run(absl::Span<const uint8_t* const> photos, float* logits,
+                      float* embeddings) const {
+  const c10::InferenceMode no_gradients;
+  at::Tensor x = MakeInput(photos);
   for (const auto& conv : stem_) x = conv->Run(x, kRelu);
   for (const auto& tree : trees_) {
     at::Tensor pooled = backend_->MaxPool2x2(x);
     x = tree->Run(std::move(x), std::move(pooled));
   }
-  at::Tensor embedding = at::mean(x, {2, 3}, /*keepdim=*/false, at::kFloat);
-  at::Tensor logits = at::linear(embedding, fc_weight_, fc_bias_);
-  return {std::move(logits), std::move(embedding)};
+  auto copy = [](const at::Tensor& from, float* to) {
+    std::memcpy(to, from.contiguous().const_data_ptr<float>(), from.numel() * sizeof(float));
+  };
+  const at::Tensor embedding = at::mean(x, {2, 3}, /*keepdim=*/false, at::kFloat);
+  copy(embedding, embeddings);
+  copy(at::linear(embedding, fc_weight_, fc_bias_), logits);
 }
 
 }  // namespace dla

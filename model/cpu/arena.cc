@@ -1,0 +1,87 @@
+#include "model/cpu/arena.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "model/cpu/plan.h"
+
+namespace dla::cpu {
+namespace {
+
+// A value is alive from the step that writes it to the last one that reads it, both included.
+struct Life {
+  int value;
+  int first = 0;
+  int last = 0;
+
+  bool Overlaps(const Life& other) const { return first <= other.last && other.first <= last; }
+};
+
+std::vector<Life> FindLives(const Plan& plan) {
+  std::vector<Life> lives;
+  for (int value = 0; value < static_cast<int>(plan.values.size()); ++value) {
+    lives.push_back({value});
+  }
+  for (int i = 0; i < static_cast<int>(plan.steps.size()); ++i) {
+    const Step& step = plan.steps[i];
+    lives[step.output].first = lives[step.output].last = i;
+    for (int input : step.inputs) lives[input].last = i;
+    if (step.residual >= 0) lives[step.residual].last = i;
+  }
+  lives[plan.output].last = static_cast<int>(plan.steps.size());
+  // The stem's steps run side by side.
+  for (Life& life : lives) {
+    if (life.first >= plan.stem_steps) continue;
+    life.first = 0;
+    life.last = std::max(life.last, plan.stem_steps - 1);
+  }
+  return lives;
+}
+
+int64_t Bytes(const Plan& plan, int value) {
+  const Value& v = plan.values[value];
+  return v.planes() * v.geometry.cells() * CellBytes(plan.element);
+}
+
+// Puts each in the lowest gap that is free for all of its life, the largest first, and returns the
+// bytes that they take together.
+int64_t Place(std::vector<Life> lives, Plan& plan) {
+  std::stable_sort(lives.begin(), lives.end(), [&](const Life& a, const Life& b) {
+    return Bytes(plan, a.value) > Bytes(plan, b.value);
+  });
+  std::vector<Life> placed;  // in the order of their offsets
+  int64_t total = 0;
+  for (const Life& life : lives) {
+    const int64_t bytes = Bytes(plan, life.value);
+    int64_t offset = 0;
+    for (const Life& other : placed) {
+      if (!other.Overlaps(life)) continue;
+      const int64_t begin = plan.values[other.value].offset;
+      if (offset + bytes <= begin) break;
+      offset = std::max(offset, begin + Bytes(plan, other.value));
+    }
+    plan.values[life.value].offset = offset;
+    total = std::max(total, offset + bytes);
+    const auto after = [&](int64_t at, const Life& other) {
+      return at < plan.values[other.value].offset;
+    };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), offset, after), life);
+  }
+  return total;
+}
+
+}  // namespace
+
+void PlaceValues(Plan& plan) {
+  std::vector<Life> brief;
+  std::vector<Life> others;
+  for (const Life& life : FindLives(plan)) {
+    plan.values[life.value].brief = life.last < plan.photo_steps;
+    (plan.values[life.value].brief ? brief : others).push_back(life);
+  }
+  plan.brief_bytes = Place(std::move(brief), plan);
+  plan.photo_bytes = Place(std::move(others), plan);
+}
+
+}  // namespace dla::cpu

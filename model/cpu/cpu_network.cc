@@ -1,0 +1,322 @@
+#include "model/cpu/cpu_network.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "absl/container/inlined_vector.h"
+#include "model/cpu/classifier.h"
+
+namespace dla::cpu {
+namespace {
+
+// Rows of the photo after which the stem's convolutions catch up: few enough that what one writes
+// is still in the processor's second cache when the next reads it.
+constexpr int kStripRows = 16;
+
+// The calling thread's, see CpuNetwork::UseThreads.
+thread_local std::unique_ptr<ThreadTeam> this_threads_team;
+
+ThreadTeam& Team() {
+  if (this_threads_team == nullptr) this_threads_team = std::make_unique<ThreadTeam>(1);
+  return *this_threads_team;
+}
+
+}  // namespace
+
+void CpuNetwork::UseThreads(int threads) {
+  if (Team().size() != threads) this_threads_team = std::make_unique<ThreadTeam>(threads);
+}
+
+// Memory for the values of some photos, one photo's after the other's.
+class CpuNetwork::Workspace {
+ public:
+  template <typename Pointer>
+  using Planes = absl::InlinedVector<Pointer, 32>;
+
+  struct ConvPlanes {
+    Planes<const char*> sources;
+    Planes<const char*> residuals;
+    Planes<char*> targets;
+
+    ConvBuffers buffers() const {
+      return {sources.data(), residuals.empty() ? nullptr : residuals.data(), targets.data()};
+    }
+  };
+
+  // For so many photos, of which so many are worked on at once as far as values are brief.
+  Workspace(const Plan& plan, int photos, int lanes)
+      : plan_(plan), photos_(photos), lanes_(lanes), cell_(CellBytes(plan.element)) {
+    auto aligned = [](int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; };
+    constexpr int64_t kPage = 4096;
+    photo_bytes_ = aligned(plan.photo_bytes, kPage);
+    brief_bytes_ = aligned(plan.brief_bytes, kPage);
+    // Tiles read beyond the last value, see ConvKernel.
+    const int64_t guard = 64 * cell_;
+    constexpr int64_t kHugePage = 2 << 20;
+    const int64_t bytes = aligned(brief_bytes_ * lanes + photo_bytes_ * photos + guard, kHugePage);
+    memory_ = static_cast<char*>(std::aligned_alloc(kHugePage, bytes));
+    if (memory_ == nullptr) throw std::bad_alloc();
+    madvise(memory_, bytes, MADV_HUGEPAGE);  // fewer misses of the address cache; may fail
+    std::memset(memory_, 0, bytes);
+    lane_of_photo_.resize(photos);
+  }
+  ~Workspace() { std::free(memory_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  bool Fits(int photos, int lanes) const { return photos <= photos_ && lanes <= lanes_; }
+
+  // Has a photo use a lane's memory for its brief values from now on.
+  void UseLane(int photo, int lane) { lane_of_photo_[photo] = lane; }
+
+  // Begin of a value's plane.
+  char* Begin(int photo, int value, int plane = 0) const {
+    const Value& v = plan_.values[value];
+    char* const begin = v.brief ? memory_ + lane_of_photo_[photo] * brief_bytes_
+                                : memory_ + lanes_ * brief_bytes_ + photo * photo_bytes_;
+    return begin + v.offset + plane * v.geometry.cells() * cell_;
+  }
+  // First pixel of a value's plane.
+  char* First(int photo, int value, int plane = 0) const {
+    return Begin(photo, value, plane) + plan_.values[value].geometry.origin() * cell_;
+  }
+
+  ConvPlanes PlanesOf(const Step& step, int photo) const {
+    ConvPlanes planes;
+    for (int input : step.inputs) Append(photo, input, planes.sources);
+    if (step.residual >= 0) Append(photo, step.residual, planes.residuals);
+    Append(photo, step.output, planes.targets);
+    return planes;
+  }
+
+  void ClearBorders(int photo, int value) const {
+    const Value& v = plan_.values[value];
+    for (int plane = 0; plane < v.planes(); ++plane) {
+      ClearBorder(Begin(photo, value, plane), v.geometry, plan_.element);
+    }
+  }
+
+ private:
+  template <typename Pointer>
+  void Append(int photo, int value, Planes<Pointer>& planes) const {
+    for (int plane = 0; plane < plan_.values[value].planes(); ++plane) {
+      planes.push_back(First(photo, value, plane));
+    }
+  }
+
+  const Plan& plan_;
+  const int photos_;
+  const int lanes_;
+  const int64_t cell_;
+  int64_t photo_bytes_;
+  int64_t brief_bytes_;
+  char* memory_;  // each lane's brief values, then each photo's others
+  std::vector<int> lane_of_photo_;
+};
+
+CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
+                       const KernelSet& kernels)
+    : kernels_(kernels),
+      windows_(input),
+      plan_(MakePlan(layout, source, input.height, input.width, kernels)),
+      classes_(layout.num_classes),
+      features_(layout.embedding_size),
+      fc_weight_(source("fc.weight")),
+      fc_bias_(source("fc.bias")) {}
+
+CpuNetwork::~CpuNetwork() = default;
+
+std::unique_ptr<CpuNetwork::Workspace> CpuNetwork::TakeWorkspace(int photos, int lanes) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!free_.empty()) {
+      std::unique_ptr<Workspace> workspace = std::move(free_.back());
+      free_.pop_back();
+      if (workspace->Fits(photos, lanes)) return workspace;
+    }
+  }
+  return std::make_unique<Workspace>(plan_, photos, lanes);
+}
+
+// All of the stem's steps for one photo, some rows of each at a time.
+void CpuNetwork::RunStem(const uint8_t* photo, int index, Workspace& workspace) const {
+  struct Progress {
+    Workspace::ConvPlanes planes;
+    size_t tile = 0;  // the next
+    int rows = 0;     // complete ones of the output
+  };
+  std::vector<Progress> progress;
+  workspace.ClearBorders(index, 0);
+  for (int i = 0; i < plan_.stem_steps; ++i) {
+    progress.push_back({workspace.PlanesOf(plan_.steps[i], index)});
+    if (plan_.steps[i].clears_border) workspace.ClearBorders(index, plan_.steps[i].output);
+  }
+  const int height = plan_.values.front().geometry.height;
+  for (int ready = 0; ready < height;) {
+    const int first = ready;
+    ready = std::min(height, ready + kStripRows);
+    windows_.Write(photo, first, ready, workspace.First(index, 0), plan_.element);
+    int rows = ready;  // complete ones of the input
+    for (int i = 0; i < plan_.stem_steps; ++i) {
+      const Step& step = plan_.steps[i];
+      const PlaneGeometry& input = plan_.values[step.inputs.front()].geometry;
+      const Value& output = plan_.values[step.output];
+      Progress& p = progress[i];
+      // Output rows whose inputs are complete: row y reads up to row_step * y + rows_below.
+      const int last = rows - 1 - step.rows_below;
+      const int end = rows == input.height ? output.geometry.height
+                      : last < 0           ? 0
+                                           : last / step.row_step + 1;
+      const size_t begin = p.tile;
+      const int pitch = output.geometry.pitch();
+      auto last_row = [&](const PixelTile& tile) {
+        return (tile.target + kernels_.tile_pixels() - 1) / pitch;
+      };
+      while (p.tile < step.tiles.size() &&
+             (end == output.geometry.height || last_row(step.tiles[p.tile]) < end)) {
+        ++p.tile;
+      }
+      for (int panel = 0; panel < output.planes(); ++panel) {
+        step.kernel->Run(p.planes.buffers(),
+                         absl::MakeConstSpan(step.tiles).subspan(begin, p.tile - begin), panel);
+      }
+      const int before = p.rows;
+      p.rows =
+          p.tile == step.tiles.size() ? output.geometry.height : step.tiles[p.tile].target / pitch;
+      if (step.clears_last_halves) {
+        ClearLastHalves(workspace.First(index, step.output), output.geometry, before, p.rows,
+                        plan_.element);
+      }
+      rows = p.rows;
+    }
+  }
+}
+
+void CpuNetwork::RunConv(const Step& step, Workspace& workspace, int first, int end,
+                         ThreadTeam& team) const {
+  absl::InlinedVector<Workspace::ConvPlanes, 4> planes;
+  for (int photo = first; photo < end; ++photo) {
+    if (step.clears_border) workspace.ClearBorders(photo, step.output);
+    planes.push_back(workspace.PlanesOf(step, photo));
+  }
+  const Value& output = plan_.values[step.output];
+  const auto tiles = static_cast<int64_t>(step.tiles.size());
+  team.RunRanges((end - first) * tiles, [&](int64_t begin, int64_t stop) {
+    kernels_.BeginThread();
+    for (; begin < stop; begin += step.chunk_tiles) {
+      const int64_t chunk_end = std::min(stop, begin + step.chunk_tiles);
+      for (int panel = 0; panel < output.planes(); ++panel) {
+        // A chunk may end in another photo than it begins.
+        for (int64_t from = begin, to; from < chunk_end; from = to) {
+          const int64_t photo = from / tiles;
+          to = std::min(chunk_end, (photo + 1) * tiles);
+          step.kernel->Run(planes[photo].buffers(),
+                           absl::MakeConstSpan(step.tiles).subspan(from - photo * tiles, to - from),
+                           panel);
+        }
+      }
+    }
+  });
+  if (!step.clears_last_halves) return;
+  for (int photo = first; photo < end; ++photo) {
+    ClearLastHalves(workspace.First(photo, step.output), output.geometry, 0, output.geometry.height,
+                    plan_.element);
+  }
+}
+
+void CpuNetwork::RunPixelOp(const Step& step, Workspace& workspace, int first, int end,
+                            ThreadTeam& team) const {
+  const Value& output = plan_.values[step.output];
+  const PlaneGeometry& from = plan_.values[step.inputs.front()].geometry;
+  const int planes = output.planes();
+  team.RunRanges(int64_t{end - first} * planes, [&](int64_t begin, int64_t stop) {
+    for (int64_t i = begin; i < stop; ++i) {
+      const int photo = first + static_cast<int>(i / planes);
+      const int plane = static_cast<int>(i % planes);
+      const int input = step.inputs.front();
+      if (step.kind == Step::Kind::kAdd) {
+        Add(workspace.Begin(photo, input, plane), workspace.Begin(photo, step.inputs.back(), plane),
+            workspace.Begin(photo, step.output, plane), output.geometry, plan_.element);
+        continue;
+      }
+      if (step.clears_border) {
+        ClearBorder(workspace.Begin(photo, step.output, plane), output.geometry, plan_.element);
+      }
+      const char* source = workspace.First(photo, input, plane);
+      char* target = workspace.First(photo, step.output, plane);
+      step.kind == Step::Kind::kMaxPool
+          ? MaxPool2x2(source, from, target, output.geometry, plan_.element)
+          : AveragePool3x3(source, from, target, output.geometry, plan_.element);
+    }
+  });
+}
+
+void CpuNetwork::RunStep(const Step& step, Workspace& workspace, int first, int end,
+                         ThreadTeam& team) const {
+  step.kind == Step::Kind::kConv ? RunConv(step, workspace, first, end, team)
+                                 : RunPixelOp(step, workspace, first, end, team);
+}
+
+void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspace& workspace,
+                               ThreadTeam& team) const {
+  const auto count = static_cast<int>(photos.size());
+  if (count % team.size() == 0) {
+    // Each thread takes photos of its own.
+    const int share = count / team.size();
+    team.Run([&](int lane) {
+      kernels_.BeginThread();
+      ThreadTeam alone(1);
+      for (int i = lane * share; i < (lane + 1) * share; ++i) {
+        workspace.UseLane(i, lane);
+        RunStem(photos[i], i, workspace);
+        for (int step = plan_.stem_steps; step < plan_.photo_steps; ++step) {
+          RunStep(plan_.steps[step], workspace, i, i + 1, alone);
+        }
+      }
+    });
+    return;
+  }
+  // All threads work on one photo after the other.
+  const int height = plan_.values.front().geometry.height;
+  for (int i = 0; i < count; ++i) {
+    workspace.UseLane(i, 0);
+    workspace.ClearBorders(i, 0);
+    team.RunRanges(height, [&](int64_t begin, int64_t end) {
+      windows_.Write(photos[i], static_cast<int>(begin), static_cast<int>(end),
+                     workspace.First(i, 0), plan_.element);
+    });
+    for (int step = 0; step < plan_.photo_steps; ++step) {
+      RunStep(plan_.steps[step], workspace, i, i + 1, team);
+    }
+  }
+}
+
+void CpuNetwork::Run(absl::Span<const uint8_t* const> photos, float* logits,
+                     float* embeddings) const {
+  const auto count = static_cast<int>(photos.size());
+  ThreadTeam& team = Team();
+  std::unique_ptr<Workspace> workspace = TakeWorkspace(count, team.size());
+  RunPhotoSteps(photos, *workspace, team);
+  for (size_t step = plan_.photo_steps; step < plan_.steps.size(); ++step) {
+    RunStep(plan_.steps[step], *workspace, 0, count, team);
+  }
+  team.Run([&](int) { kernels_.EndThread(); });
+
+  const Value& last = plan_.values[plan_.output];
+  for (int photo = 0; photo < count; ++photo) {
+    for (int plane = 0; plane < last.planes(); ++plane) {
+      GlobalAverage(workspace->First(photo, plan_.output, plane), last.geometry, plan_.element,
+                    embeddings + int64_t{photo} * features_ + plane * kCell);
+    }
+  }
+  Classify(embeddings, count, fc_weight_, fc_bias_, logits);
+  const std::lock_guard lock(mutex_);
+  free_.push_back(std::move(workspace));
+}
+
+}  // namespace dla::cpu

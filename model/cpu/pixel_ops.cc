@@ -1,0 +1,217 @@
+#include "model/cpu/pixel_ops.h"
+
+#include <immintrin.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#define DLA_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+#define DLA_AVX512_INLINE DLA_AVX512 __attribute__((always_inline)) inline
+
+namespace dla::cpu {
+namespace {
+
+// Round to nearest even. NaN stays NaN, if only a quiet one.
+DLA_AVX512_INLINE __m256i ToBf16(__m512 values) {
+  const __m512i bits = _mm512_castps_si512(values);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(
+      _mm512_mask_mov_epi32(rounded, nan, _mm512_or_epi32(bits, _mm512_set1_epi32(0x400000))), 16));
+}
+
+uint16_t ToBf16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// 16 of a cell's channels. `half` is 0 or 1.
+template <Element kElement>
+DLA_AVX512_INLINE __m512 Load(const char* cell, int half) {
+  if constexpr (kElement == Element::kFloat32) {
+    return _mm512_load_ps(cell + half * 64);
+  } else {
+    const __m256i bits = _mm256_load_si256(reinterpret_cast<const __m256i*>(cell + half * 32));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+}
+
+template <Element kElement>
+DLA_AVX512_INLINE void Store(char* cell, int half, __m512 values) {
+  if constexpr (kElement == Element::kFloat32) {
+    _mm512_store_ps(cell + half * 64, values);
+  } else {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(cell + half * 32), ToBf16(values));
+  }
+}
+
+// a >= b ? a : b, but NaN if either is.
+DLA_AVX512_INLINE __m512 Max(__m512 a, __m512 b) {
+  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  return _mm512_mask_mov_ps(_mm512_max_ps(a, b), nan, a);  // max_ps gives b if that is NaN
+}
+
+template <Element kElement>
+DLA_AVX512 void MaxPool(const char* source, const PlaneGeometry& from, char* target,
+                        const PlaneGeometry& to) {
+  constexpr int64_t kBytes = CellBytes(kElement);
+  for (int y = 0; y < to.height; ++y) {
+    const char* top = source + int64_t{2} * y * from.pitch() * kBytes;
+    const char* bottom = top + from.pitch() * kBytes;
+    char* out = target + int64_t{y} * to.pitch() * kBytes;
+    for (int x = 0; x < to.width; ++x, top += 2 * kBytes, bottom += 2 * kBytes, out += kBytes) {
+      for (int half = 0; half < 2; ++half) {
+        Store<kElement>(
+            out, half,
+            Max(Max(Load<kElement>(top, half), Load<kElement>(top + kBytes, half)),
+                Max(Load<kElement>(bottom, half), Load<kElement>(bottom + kBytes, half))));
+      }
+    }
+  }
+}
+
+template <Element kElement>
+DLA_AVX512 void AveragePool(const char* source, const PlaneGeometry& from, char* target,
+                            const PlaneGeometry& to) {
+  constexpr int64_t kBytes = CellBytes(kElement);
+  const __m512 ninth = _mm512_set1_ps(1.0F / 9);
+  for (int y = 0; y < to.height; ++y) {
+    for (int x = 0; x < to.width; ++x) {
+      const char* centre = source + (int64_t{2} * y * from.pitch() + 2 * x) * kBytes;
+      char* out = target + (int64_t{y} * to.pitch() + x) * kBytes;
+      for (int half = 0; half < 2; ++half) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int row = -1; row <= 1; ++row) {
+          for (int column = -1; column <= 1; ++column) {
+            const char* cell = centre + (int64_t{row} * from.pitch() + column) * kBytes;
+            sum = _mm512_add_ps(sum, Load<kElement>(cell, half));
+          }
+        }
+        Store<kElement>(out, half, _mm512_mul_ps(sum, ninth));
+      }
+    }
+  }
+}
+
+template <Element kElement>
+DLA_AVX512 void AddCells(const char* a, const char* b, char* target, int64_t cells) {
+  constexpr int64_t kBytes = CellBytes(kElement);
+  for (int64_t i = 0; i < cells; ++i, a += kBytes, b += kBytes, target += kBytes) {
+    for (int half = 0; half < 2; ++half) {
+      Store<kElement>(target, half,
+                      _mm512_add_ps(Load<kElement>(a, half), Load<kElement>(b, half)));
+    }
+  }
+}
+
+template <Element kElement>
+DLA_AVX512 void Average(const char* source, const PlaneGeometry& geometry, float* target) {
+  constexpr int64_t kBytes = CellBytes(kElement);
+  __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  for (int y = 0; y < geometry.height; ++y) {
+    const char* cell = source + int64_t{y} * geometry.pitch() * kBytes;
+    for (int x = 0; x < geometry.width; ++x, cell += kBytes) {
+      for (int half = 0; half < 2; ++half) {
+        sums[half] = _mm512_add_ps(sums[half], Load<kElement>(cell, half));
+      }
+    }
+  }
+  const __m512 count = _mm512_set1_ps(static_cast<float>(geometry.height * geometry.width));
+  _mm512_storeu_ps(target, _mm512_div_ps(sums[0], count));
+  _mm512_storeu_ps(target + 16, _mm512_div_ps(sums[1], count));
+}
+
+}  // namespace
+
+void ClearBorder(char* plane, const PlaneGeometry& geometry, Element element) {
+  const int64_t bytes = CellBytes(element);
+  const int64_t first = geometry.origin();
+  const int64_t end = first + int64_t{geometry.height} * geometry.pitch();  // past the last row
+  std::memset(plane, 0, first * bytes);
+  for (int64_t zero = first + geometry.width; zero < end; zero += geometry.pitch()) {
+    std::memset(plane + zero * bytes, 0, bytes);
+  }
+  std::memset(plane + end * bytes, 0, (geometry.cells() - end) * bytes);
+}
+
+void ClearLastHalves(char* target, const PlaneGeometry& geometry, int first, int end,
+                     Element element) {
+  const int64_t bytes = CellBytes(element);
+  for (int y = first; y < end; ++y) {
+    const int64_t last = int64_t{y} * geometry.pitch() + geometry.width - 1;
+    std::memset(target + last * bytes + bytes / 2, 0, bytes / 2);
+  }
+}
+
+void MaxPool2x2(const char* source, const PlaneGeometry& from, char* target,
+                const PlaneGeometry& to, Element element) {
+  element == Element::kBf16 ? MaxPool<Element::kBf16>(source, from, target, to)
+                            : MaxPool<Element::kFloat32>(source, from, target, to);
+}
+
+void AveragePool3x3(const char* source, const PlaneGeometry& from, char* target,
+                    const PlaneGeometry& to, Element element) {
+  element == Element::kBf16 ? AveragePool<Element::kBf16>(source, from, target, to)
+                            : AveragePool<Element::kFloat32>(source, from, target, to);
+}
+
+void Add(const char* a, const char* b, char* target, const PlaneGeometry& geometry,
+         Element element) {
+  element == Element::kBf16 ? AddCells<Element::kBf16>(a, b, target, geometry.cells())
+                            : AddCells<Element::kFloat32>(a, b, target, geometry.cells());
+}
+
+void GlobalAverage(const char* source, const PlaneGeometry& geometry, Element element,
+                   float* target) {
+  element == Element::kBf16 ? Average<Element::kBf16>(source, geometry, target)
+                            : Average<Element::kFloat32>(source, geometry, target);
+}
+
+WindowWriter::WindowWriter(const InputSpec& spec) : height_(spec.height), width_(spec.width) {
+  for (int channel = 0; channel < 3; ++channel) {
+    const float scale = 1 / (255 * spec.std[channel]);
+    const float offset = -spec.mean[channel] / spec.std[channel];
+    for (int value = 0; value < 256; ++value) {
+      const float normalized = static_cast<float>(value) * scale + offset;
+      float32_[channel][value] = normalized;
+      bf16_[channel][value] = uint64_t{ToBf16(normalized)} << 16 * channel;
+    }
+  }
+}
+
+void WindowWriter::WriteRow(const uint8_t* photo, uint64_t* pixels) const {
+  for (int x = 0; x < width_; ++x, photo += 3) {
+    pixels[x] = bf16_[0][photo[0]] | bf16_[1][photo[1]] | bf16_[2][photo[2]];
+  }
+}
+
+void WindowWriter::WriteRow(const uint8_t* photo, Float32Pixel* pixels) const {
+  for (int x = 0; x < width_; ++x, photo += 3) {
+    pixels[x] = {float32_[0][photo[0]], float32_[1][photo[1]], float32_[2][photo[2]], 0};
+  }
+}
+
+template <typename Pixel>
+void WindowWriter::WriteWindows(const uint8_t* photo, int first, int end, char* target) const {
+  constexpr int kWindow = 8;                         // pixels
+  std::vector<Pixel> row(width_ + 3 + kWindow - 2);  // 3 zeros before the photo, 3 or more behind
+  const PlaneGeometry to = geometry();
+  for (int y = first; y < end; ++y) {
+    WriteRow(photo + int64_t{y} * width_ * 3, row.data() + 3);
+    char* cell = target + int64_t{y} * to.pitch() * kWindow * sizeof(Pixel);
+    for (int x = 0; x < to.width; ++x, cell += kWindow * sizeof(Pixel)) {
+      std::memcpy(cell, row.data() + 2 * x, kWindow * sizeof(Pixel));
+    }
+  }
+}
+
+void WindowWriter::Write(const uint8_t* photo, int first, int end, char* target,
+                         Element element) const {
+  element == Element::kBf16 ? WriteWindows<uint64_t>(photo, first, end, target)
+                            : WriteWindows<Float32Pixel>(photo, first, end, target);
+}
+
+}  // namespace dla::cpu

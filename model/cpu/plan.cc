@@ -1,0 +1,234 @@
+#include "model/cpu/plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "model/cpu/arena.h"
+#include "model/cpu/conv_weights.h"
+
+namespace dla::cpu {
+namespace {
+
+// Tiles that go through the plane as if it had no rows: the zeros between them are computed, too,
+// and overwritten. For a convolution whose input and output have rows of the same length.
+std::vector<PixelTile> TilesAcrossRows(const PlaneGeometry& geometry, int tile_pixels) {
+  std::vector<PixelTile> tiles;
+  const int count = geometry.height * geometry.pitch();
+  for (int begin = 0; begin < count; begin += tile_pixels) {
+    PixelTile tile{begin, begin, 0, 0};
+    for (int i = 0; i < tile_pixels && begin + i < count; ++i) {
+      const bool is_border = (begin + i) % geometry.pitch() == geometry.width;
+      (is_border ? tile.border : tile.valid) |= 1 << i;
+    }
+    tiles.push_back(tile);
+  }
+  return tiles;
+}
+
+// Tiles of one row each. The last of a row may overlap the one before it.
+std::vector<PixelTile> TilesOfRows(const PlaneGeometry& from, int row_step, int column_step,
+                                   const PlaneGeometry& to, int tile_pixels) {
+  std::vector<PixelTile> tiles;
+  for (int y = 0; y < to.height; ++y) {
+    for (int begin = 0; begin < to.width; begin += tile_pixels) {
+      const int x = std::min(begin, std::max(to.width - tile_pixels, 0));
+      const int count = std::min(tile_pixels, to.width);
+      tiles.push_back({y * row_step * from.pitch() + x * column_step, y * to.pitch() + x,
+                       static_cast<uint16_t>((1U << count) - 1), 0});
+    }
+  }
+  return tiles;
+}
+
+// Whichever of the two takes fewer.
+std::vector<PixelTile> MakeTiles(const PlaneGeometry& from, int row_step, int column_step,
+                                 const PlaneGeometry& to, int tile_pixels) {
+  std::vector<PixelTile> rows = TilesOfRows(from, row_step, column_step, to, tile_pixels);
+  if (row_step != 1 || column_step != 1 || from.pitch() != to.pitch()) return rows;
+  std::vector<PixelTile> across = TilesAcrossRows(to, tile_pixels);
+  return across.size() < rows.size() ? across : rows;
+}
+
+class Builder {
+ public:
+  Builder(TensorSource source, const KernelSet& kernels) : source_(source), kernels_(kernels) {
+    plan_.element = kernels.element();
+  }
+
+  Plan Build(const NetworkLayout& layout, int height, int width) {
+    // See WindowWriter.
+    int x = AddValue({{height, (width + 1) / 2, /*top=*/3, /*bottom=*/3}, 4 * 8, false});
+    for (const ConvLayout& conv : layout.stem) {
+      const bool first = &conv == &layout.stem.front();
+      x = first ? FirstConv(FoldBatchNorm(conv, source_), x, width)
+                : Conv(FoldBatchNorm(conv, source_), {x}, -1, true);
+      plan_.steps.back().clears_last_halves = plan_.values[x].paired && width % 2 != 0;
+    }
+    plan_.stem_steps = static_cast<int>(plan_.steps.size());
+    for (const TreeLayout& tree : layout.trees) x = Tree(tree, x, MaxPool(x));
+    plan_.output = x;
+    if (plan_.photo_steps == 0) plan_.photo_steps = static_cast<int>(plan_.steps.size());
+    MarkBorders();
+    PlaceValues(plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  int AddValue(const Value& value) {
+    plan_.values.push_back(value);
+    return static_cast<int>(plan_.values.size()) - 1;
+  }
+
+  int AddStep(Step step, const Value& output) {
+    step.output = AddValue(output);
+    plan_.steps.push_back(std::move(step));
+    return plan_.steps.back().output;
+  }
+
+  static PlaneGeometry Strided(const PlaneGeometry& geometry, int stride) {
+    return {(geometry.height + stride - 1) / stride, (geometry.width + stride - 1) / stride};
+  }
+
+  int FirstConv(const FoldedConv& conv, int photo, int width) {
+    const PlaneGeometry from = plan_.values[photo].geometry;
+    const Value output{{from.height, (width + 1) / 2}, conv.out_channels, /*paired=*/true};
+    Step step{Step::Kind::kConv, {photo}};
+    FinishConv(step, conv, WindowConvSpec(conv, from),
+               MakeTiles(from, 1, 1, output.geometry, kernels_.tile_pixels()));
+    return AddStep(std::move(step), output);
+  }
+
+  // relu(conv(inputs, joined by channels) + residual)
+  int Conv(const FoldedConv& conv, const std::vector<int>& inputs, int residual, bool relu) {
+    const Value& first = plan_.values[inputs.front()];
+    const bool paired = first.paired;
+    Step step{Step::Kind::kConv, inputs, residual};
+    Value output{Strided(first.geometry, conv.stride), conv.out_channels};
+    ConvSpec spec;
+    if (paired) {
+      // A stride of 2 takes every pair, and unpairs.
+      output.paired = conv.stride == 1;
+      output.geometry.width = first.geometry.width;
+      spec = PairedConvSpec(conv, first.geometry);
+    } else {
+      std::vector<int> channels;
+      for (int input : inputs) channels.push_back(plan_.values[input].channels);
+      spec = PlainConvSpec(conv, channels, first.geometry);
+    }
+    std::vector<PixelTile> tiles = MakeTiles(first.geometry, conv.stride, paired ? 1 : conv.stride,
+                                             output.geometry, kernels_.tile_pixels());
+    spec.relu = relu;
+    FinishConv(step, conv, spec, std::move(tiles));
+    return AddStep(std::move(step), output);
+  }
+
+  void FinishConv(Step& step, const FoldedConv& conv, const ConvSpec& spec,
+                  std::vector<PixelTile> tiles) {
+    step.kernel = kernels_.MakeConv(spec);
+    step.tiles = std::move(tiles);
+    step.row_step = conv.stride;
+    step.rows_below = conv.kernel / 2;
+    step.reads_border = std::any_of(spec.taps.begin(), spec.taps.end(),
+                                    [](const Tap& tap) { return tap.pixel != 0; });
+    // Weights that fit into the first cache leave it to the pixels; others come from the second
+    // one, again for each chunk.
+    constexpr int64_t kFewWeights = 32 << 10;
+    const int64_t cell = CellBytes(plan_.element);
+    const int64_t weight_bytes = static_cast<int64_t>(spec.weights.size()) * cell / kCell;
+    // Weights that only the third cache holds should be read once for all photos.
+    constexpr int64_t kManyWeights = 256 << 10;
+    if (plan_.photo_steps == 0 && weight_bytes > kManyWeights) {
+      plan_.photo_steps = static_cast<int>(plan_.steps.size());
+    }
+    const int64_t budget = weight_bytes <= kFewWeights ? 16 << 10 : 768 << 10;
+    int64_t planes = 0;
+    for (int input : step.inputs) planes += plan_.values[input].planes();
+    const int64_t tile_bytes = planes * kernels_.tile_pixels() * spec.source_step * cell;
+    step.chunk_tiles = std::max<int64_t>(2, budget / tile_bytes / 2 * 2);
+  }
+
+  int MaxPool(int x) {
+    const Value& from = plan_.values[x];
+    return AddStep({Step::Kind::kMaxPool, {x}},
+                   {{from.geometry.height / 2, from.geometry.width / 2}, from.channels});
+  }
+
+  // `pooled` is x max-pooled by the tree's stride.
+  int Tree(const TreeLayout& tree, int x, int pooled) {
+    std::vector<int> joined;
+    if (tree.joins_input) joined.push_back(pooled);
+    for (const TreeLayout& subtree : tree.subtrees) {
+      x = Tree(subtree, x, pooled);
+      joined.push_back(x);
+      pooled = x;
+    }
+    const int residual =
+        tree.project ? Conv(FoldBatchNorm(*tree.project, source_), {pooled}, -1, false) : pooled;
+    const int first = Block(tree.first, x, residual);
+    const int second = Block(tree.second, first, first);
+    joined.insert(joined.begin(), {second, first});
+    return Conv(FoldBatchNorm(tree.root, source_), joined, tree.root_shortcut ? second : -1, true);
+  }
+
+  int Block(const BlockLayout& block, int x, int residual) {
+    if (block.kind == Block::kBottle2neck) return Bottle2neck(block, x, residual);
+    for (size_t i = 0; i + 1 < block.convs.size(); ++i) {
+      x = Conv(FoldBatchNorm(block.convs[i], source_), {x}, -1, true);
+    }
+    return Conv(FoldBatchNorm(block.convs.back(), source_), {x}, residual, true);
+  }
+
+  // The channels in equal parts: each but the last goes through a convolution, whose output the
+  // next part is added to; the last joins them as it is. A block with a stride adds nothing up.
+  int Bottle2neck(const BlockLayout& block, int x, int residual) {
+    const int count = static_cast<int>(block.convs.size()) - 1;
+    const FoldedConv expand = FoldBatchNorm(block.convs.front(), source_);
+    const int width = expand.out_channels / count;
+    std::vector<int> parts;
+    for (int i = 0; i < count; ++i) {
+      parts.push_back(Conv(expand.Outputs(i * width, (i + 1) * width), {x}, -1, true));
+    }
+    for (int i = 0; i + 1 < count; ++i) {
+      const int input = i > 0 && block.stride() == 1 ? Add(parts[i - 1], parts[i]) : parts[i];
+      parts[i] = Conv(FoldBatchNorm(block.convs[i + 1], source_), {input}, -1, true);
+    }
+    if (block.stride() > 1) parts.back() = AveragePool(parts.back(), block.stride());
+    return Conv(FoldBatchNorm(block.convs.back(), source_), parts, residual, true);
+  }
+
+  int Add(int a, int b) {
+    Step step{Step::Kind::kAdd, {a, b}};
+    step.reads_border = true;
+    return AddStep(std::move(step), plan_.values[a]);
+  }
+
+  int AveragePool(int x, int stride) {
+    const Value& from = plan_.values[x];
+    Step step{Step::Kind::kAveragePool, {x}};
+    step.reads_border = true;
+    return AddStep(std::move(step), {Strided(from.geometry, stride), from.channels});
+  }
+
+  // Borders are cleared only where a step reads them.
+  void MarkBorders() {
+    std::vector<bool> read(plan_.values.size());
+    for (auto step = plan_.steps.rbegin(); step != plan_.steps.rend(); ++step) {
+      step->clears_border = read[step->output];
+      if (!step->reads_border) continue;
+      for (int input : step->inputs) read[input] = true;
+    }
+  }
+
+  const TensorSource source_;
+  const KernelSet& kernels_;
+  Plan plan_;
+};
+
+}  // namespace
+
+Plan MakePlan(const NetworkLayout& layout, TensorSource source, int height, int width,
+              const KernelSet& kernels) {
+  return Builder(source, kernels).Build(layout, height, width);
+}
+
+}  // namespace dla::cpu

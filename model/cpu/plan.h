@@ -1,0 +1,63 @@
+// A DLA network as a list of steps for one processor: what is computed in which order, and where it
+// lies. Everything that does not depend on the photos is decided here, once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/cpu/conv_kernel.h"
+#include "model/cpu/planes.h"
+#include "model/folded_conv.h"
+#include "model/layout.h"
+
+namespace dla::cpu {
+
+// An image of some channels between two steps.
+struct Value {
+  PlaneGeometry geometry;
+  int channels = 0;
+  bool paired = false;  // see planes.h
+  bool brief = false;   // dead after Plan::photo_steps, so that photos can share its memory
+  int64_t offset =
+      0;  // bytes from the begin of the photo's memory, brief or not, to the first plane
+
+  int planes() const { return paired ? 1 : (channels + kCell - 1) / kCell; }
+};
+
+struct Step {
+  enum class Kind { kConv, kMaxPool, kAveragePool, kAdd };
+
+  Kind kind;
+  std::vector<int> inputs;          // values; a convolution's are joined by channels
+  int residual = -1;                // value that a convolution adds, or -1
+  int output = 0;                   // value
+  bool reads_border = false;        // of its inputs
+  bool clears_border = false;       // the output's, since another step reads it
+  bool clears_last_halves = false;  // a paired output of odd width
+  // Of a convolution.
+  std::unique_ptr<const ConvKernel> kernel;
+  std::vector<PixelTile> tiles;  // in the order of the rows that they write
+  int row_step = 1;              // the stride
+  int rows_below = 0;            // rows of the input below the kernel's centre that are read
+  // So many tiles go through all panels before the next ones do, so that what they read stays in
+  // the processor's caches.
+  int64_t chunk_tiles = 0;
+};
+
+struct Plan {
+  Element element;
+  std::vector<Value> values;  // the first one is the photo as WindowWriter writes it
+  std::vector<Step> steps;
+  int stem_steps = 0;       // so many at the begin are convolutions that each read the one before
+  int photo_steps = 0;      // so many at the begin have few weights: better photo by photo
+  int output = 0;           // value before the global average
+  int64_t photo_bytes = 0;  // memory for the values of one photo that are not brief
+  int64_t brief_bytes = 0;  // and for those that are
+};
+
+// For photos of height x width pixels, a size that CheckInputSize accepts.
+Plan MakePlan(const NetworkLayout& layout, TensorSource source, int height, int width,
+              const KernelSet& kernels);
+
+}  // namespace dla::cpu
