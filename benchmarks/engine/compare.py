@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Compares engines that run the same networks: forward pass only, in turns, in one run.
+
+Each engine is a process of its own that sleeps while it is not its turn. For each variant, precision
+and batch size the outputs are first checked against timm; then every engine is tried with one batch
+at a time on all cores and with one batch on each core; then the better of the two (both, where they
+are close) is measured in each round. Results are written after each batch size; --continue goes on
+where a run was interrupted. report.py turns them into tables.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+import machine  # noqa: E402
+
+OURS = "dla-serve"
+VARIANTS = ["dla34", "dla46_c", "dla46x_c", "dla60", "dla60x", "dla60x_c", "dla60_res2net",
+            "dla60_res2next", "dla102", "dla102x", "dla102x2", "dla169"]
+ENGINES = [OURS, "openvino", "onnxruntime", "eager", "compile"]
+CLOSE = 0.07        # settings that differ by less are both measured in each round
+DISTURBED = 0.06    # cores that others may use during a measurement
+# glibc would give the activations back to the kernel after every batch; see model/memory.h.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
+
+
+class Worker:
+    def __init__(self, engine, folder, precision, log):
+        if engine == OURS:
+            command = [str(ROOT / "build/release/bin/dla_engine_worker"), str(folder), precision]
+        else:
+            command = [sys.executable, str(HERE / "peer.py"), engine, str(folder), precision]
+        self.engine = engine
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            env=os.environ | ({} if engine == OURS else KEEP_MEMORY))
+        self.versions = self.read().get("versions", {})
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.engine} ended with {self.process.wait()}; see workers.log")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{self.engine}: {answer['error']}")
+        return answer
+
+    def ask(self, *words):
+        print(*words, file=self.process.stdin, flush=True)
+        return self.read()
+
+    def check(self, folder, batch, setting):
+        """Relative L2 error of the logits against timm in float32."""
+        expected = np.load(folder / "logits.npy")
+        expected = expected[np.arange(batch) % len(expected)]
+        words = () if self.engine == OURS else setting
+        actual = np.array(self.ask("check", folder / "photos.bin", batch, *words)["logits"])
+        return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+    def measure(self, batch, setting, seconds):
+        """Repeats, up to twice, what others on the machine disturbed."""
+        for _ in range(3):
+            began, busy = time.time(), machine.busy_seconds()
+            own = machine.process_seconds(self.process.pid)
+            answer = self.ask("measure", batch, *setting, seconds)
+            own = machine.process_seconds(self.process.pid) - own
+            others = (machine.busy_seconds() - busy - own) / (time.time() - began)
+            answer["other_cores"] = round(max(others, 0), 3)
+            if others < DISTURBED:
+                break
+        return answer
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+class Results:
+    """engine.json: replaced as a whole each time, so that it is never half written."""
+
+    def __init__(self, path, go_on):
+        self.path = path
+        self.data = {"rows": [], "checks": [], "failures": []}
+        if go_on and path.exists():
+            self.data = json.loads(path.read_text())
+            if self.data["machine"] != machine.describe():
+                raise SystemExit(f"{path} was measured on another machine; use another --name")
+        self.data["machine"] = machine.describe()
+        self.data.setdefault("date", machine.now())
+        self.data.setdefault("versions", {}).update({OURS: machine.revision()})
+
+    def has(self, variant, precision, batch):
+        cell = {"variant": variant, "precision": precision, "batch": batch}
+        return any(cell.items() <= row.items() for row in self.data["rows"])
+
+    def save(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(self.data, indent=1))
+        new.rename(self.path)
+
+
+def one_batch_size(workers, folder, cell, settings, options, results):
+    rows, checks = [], []
+
+    def measure(worker, setting, seconds, number):
+        answer = worker.measure(cell["batch"], setting, seconds)
+        answer.pop("batches")
+        rows.append({"engine": worker.engine, **cell, "setting": "%dx%d" % setting, "round": number,
+                     **answer})
+        return answer["images_per_second"]
+
+    chosen = []
+    for worker in list(workers):
+        try:
+            error = worker.check(folder, cell["batch"], settings[0])
+            checks.append({"engine": worker.engine, **cell, "relative_error": error})
+            rates = {each: measure(worker, each, options.seconds / 2, 0) for each in settings}
+        except RuntimeError as problem:
+            print(f"  {problem}", flush=True)
+            results.data["failures"].append({"engine": worker.engine, **cell, "error": str(problem)})
+            continue
+        best = max(rates.values())
+        chosen.append((worker, [each for each in settings if rates[each] > best * (1 - CLOSE)]))
+    for number in range(1, options.rounds + 1):
+        for worker, mine in chosen:
+            for setting in mine:
+                measure(worker, setting, options.seconds, number)
+    results.data["rows"] += rows
+    results.data["checks"] += checks
+    results.save()
+    show(cell, rows, checks)
+
+
+def best_medians(rows):
+    """{engine: (images/s, setting)}: the median over the rounds at each engine's best setting."""
+    samples = {}
+    for row in rows:
+        if row["round"] > 0:
+            samples.setdefault((row["engine"], row["setting"]), []).append(row["images_per_second"])
+    best = {}
+    for (engine, setting), values in samples.items():
+        best[engine] = max(best.get(engine, (0, "")), (statistics.median(values), setting))
+    return best
+
+
+def show(cell, rows, checks):
+    errors = {check["engine"]: check["relative_error"] for check in checks}
+    best = best_medians(rows)
+    ours = best.get(OURS, (0, ""))[0]
+    print("{variant} {precision} batch {batch}".format(**cell), flush=True)
+    for engine, (rate, setting) in best.items():
+        ratio = f"{ours / rate:5.2f}" if ours and engine != OURS else "     "
+        print(f"  {engine:12} {rate:8.1f} images/s  {setting:>5}  ours/it {ratio}  "
+              f"error {errors[engine]:.1e}", flush=True)
+
+
+def wanted(engine, variant, precision, batch, options):
+    if engine == "onnxruntime":
+        return precision == "fp32"
+    if engine == "compile":
+        return variant in options.compile_variants and batch in options.compile_batches
+    return True
+
+
+def words(text):
+    return text.split(",")
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--name", default="latest", help="results go to benchmarks/results/NAME/engine.json")
+    parser.add_argument("--variants", type=words, default=VARIANTS)
+    parser.add_argument("--precisions", type=words, default=["fp32", "bf16"])
+    parser.add_argument("--batches", type=numbers, default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--engines", type=words, default=ENGINES)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--compile-variants", type=words, default=["dla34", "dla46_c", "dla60x"],
+                        help="torch.compile takes a minute for each variant and batch size")
+    parser.add_argument("--compile-batches", type=numbers, default=[8])
+    parser.add_argument("--quick", action="store_true", help="two variants, two batch sizes, short")
+    parser.add_argument("--continue", action="store_true", dest="go_on",
+                        help="keep what engine.json has and measure the rest")
+    options = parser.parse_args()
+    if options.quick:
+        options.variants, options.batches = ["dla34", "dla46_c"], [1, 8]
+        options.engines = [each for each in options.engines if each != "compile"]
+        options.rounds, options.seconds = 2, 0.5
+    for name, known in ((options.variants, VARIANTS), (options.engines, ENGINES),
+                        (options.precisions, ["fp32", "bf16"])):
+        for each in name:
+            if each not in known:
+                parser.error(f"unknown \"{each}\"; there are {', '.join(known)}")
+    return options
+
+
+def main():
+    options = parse()
+    folders = ROOT / "build/bench/models"
+    subprocess.run([sys.executable, HERE / "models.py", folders, *options.variants], check=True)
+    results = Results(ROOT / "benchmarks/results" / options.name / "engine.json", options.go_on)
+    count = machine.cores()
+    settings = sorted({(1, count), (count, 1)})
+    todo = [(variant, precision, batch)
+            for variant in options.variants
+            for precision in options.precisions
+            for batch in options.batches
+            if not (options.go_on and results.has(variant, precision, batch))]
+    began = time.time()
+    workers, running = [], None
+    with open(ROOT / "build/bench/workers.log", "w") as log:
+        try:
+            for number, (variant, precision, batch) in enumerate(todo):
+                if running != (variant, precision):
+                    while workers:
+                        workers.pop().close()
+                    running = (variant, precision)
+                    for engine in options.engines:
+                        batches = [each for each in options.batches
+                                   if wanted(engine, variant, precision, each, options)]
+                        if batches:
+                            workers.append(Worker(engine, folders / variant, precision, log))
+                            results.data["versions"].update(workers[-1].versions)
+                cell = {"variant": variant, "precision": precision, "batch": batch}
+                now = [worker for worker in workers
+                       if wanted(worker.engine, variant, precision, batch, options)]
+                one_batch_size(now, folders / variant, cell, settings, options, results)
+                left = (time.time() - began) / (number + 1) * (len(todo) - number - 1)
+                print(f"  {number + 1} of {len(todo)}, about {left / 60:.0f} min left", flush=True)
+        finally:
+            while workers:
+                workers.pop().close()
+    print(f"wrote {results.path}")
+
+
+if __name__ == "__main__":
+    main()
