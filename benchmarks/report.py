@@ -121,6 +121,8 @@ class Engine:
         parts += ["### Same network, same answer\n", "Largest relative error (L2) of the logits against timm in "
                   "float32. Weights are random, which lets bf16 err several times more than trained weights do.\n",
                   self.error_table()]
+        disturbed = sum(row.get("other_cores", 0) > 0.06 for row in self.rows)
+        parts.append(f"Other processes used more than 6 % of a core during {disturbed} of {len(self.rows)} measurements.\n")
         failures = self.data.get("failures", [])
         if failures:
             parts += ["### What did not run\n"] + [
