@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -42,6 +43,22 @@ CLI::Validator Device() {
       "auto|cpu|cuda[:N]");
 }
 
+// A whole number, or "auto", which becomes 0. So does 0 itself where `least` is 0.
+CLI::Validator AutoOr(int least, int most) {
+  return CLI::Validator(
+      [least, most](std::string& value) -> std::string {
+        int number = -1;
+        if (value == "auto") {
+          value = "0";
+          return "";
+        }
+        if (absl::SimpleAtoi(value, &number) && number >= least && number <= most) return "";
+        return absl::StrCat("\"", value, "\" is not auto or a whole number from ",
+                            std::max(least, 1), " to ", most);
+      },
+      "");
+}
+
 }  // namespace
 
 void AddModelOptions(CLI::App& app, ModelSettings& settings) {
@@ -61,22 +78,31 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--replicas", settings.replicas,
-                 "Batches of a model that run at the same time. 0 takes one for each core")
-      ->check(CLI::Range(0, 256))
-      ->type_name("N")
-      ->capture_default_str()
+                 "Batches of a model that run at the same time. What is auto, here and in the next "
+                 "two, is measured when the model is first loaded, see --calibrate")
+      ->transform(AutoOr(0, 256))
+      ->type_name("auto|N")
+      ->default_str("auto")
       ->group(group);
   app.add_option("--threads", settings.threads,
-                 "Compute threads of each replica. 0 shares the cores among the replicas. More "
-                 "than one answers a lone photo sooner and costs throughput")
-      ->check(CLI::Range(0, 1024))
-      ->type_name("N")
-      ->capture_default_str()
+                 "Compute threads of each replica. More than one answers a lone photo sooner and "
+                 "costs throughput")
+      ->transform(AutoOr(0, 1024))
+      ->type_name("auto|N")
+      ->default_str("auto")
       ->group(group);
   app.add_option("--max-batch", settings.max_batch,
-                 "Most photos in one forward pass. Larger batches raise throughput and latency")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N")
+                 "Most photos in one forward pass. Beyond what raises throughput, larger batches "
+                 "only raise latency")
+      ->transform(AutoOr(1, 1024))
+      ->type_name("auto|N")
+      ->default_str("auto")
+      ->group(group);
+  app.add_option("--optimize", settings.optimize,
+                 "What auto chooses for: throughput, most photos per second of a busy server; "
+                 "latency, the shortest forward pass of a lone photo")
+      ->check(CLI::IsMember({"throughput", "latency"}))
+      ->type_name("throughput|latency")
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-queue-delay-us", settings.max_queue_delay_us,
@@ -169,6 +195,16 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
       ->default_str("true")
       ->group(photos);
 
+  app.add_option("--calibrate", config.calibrate,
+                 "Measure for a second or two what is auto. false takes one replica of one thread "
+                 "for each core and batches of 8")
+      ->type_name("BOOL")
+      ->default_str("true");
+  app.add_option("--calibration-cache", config.calibration_cache,
+                 "Keep what was measured in this file and read it at later starts. auto is "
+                 "dla-serve/calibration.json in $XDG_CACHE_HOME or ~/.cache; off keeps nothing")
+      ->type_name("FILE|auto|off")
+      ->capture_default_str();
   app.add_option("--log-level", config.log_level, "How much is logged to standard error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->type_name("debug|info|warn|error")

@@ -13,9 +13,11 @@ namespace dla::server {
 struct ModelSettings {
   std::string device = "auto";     // auto, cpu, cuda, cuda:N
   std::string precision = "auto";  // auto, fp32, bf16, fp16
-  int replicas = 0;                // 0: one for each core, or fewer with more threads each
-  int threads = 0;                 // of each replica; 0: a share of the cores
-  int max_batch = 8;
+  // 0 is "auto": chosen when the model is loaded.
+  int replicas = 0;
+  int threads = 0;  // of each replica
+  int max_batch = 0;
+  std::string optimize = "throughput";  // what is chosen for: throughput, latency
   int max_queue_delay_us = 0;
   int queue_capacity = 512;
 };
@@ -35,6 +37,9 @@ struct ServerConfig {
   std::vector<ModelSource> models;
   std::string model_repository;
   ModelSettings defaults;
+
+  bool calibrate = true;                   // measure to choose; else by rule
+  std::string calibration_cache = "auto";  // auto, off or a file; see CalibrationCachePath
 
   int decode_threads = 0;  // 0: as many as cores
   int64_t max_pixels = 100'000'000;

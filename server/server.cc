@@ -1,8 +1,6 @@
 #include "server/server.h"
 
-#include <algorithm>
 #include <atomic>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +9,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "model/status_macros.h"
 #include "server/address.h"
+#include "server/calibrator.h"
 #include "server/classifier_service.h"
 #include "server/http_routes.h"
 #include "server/http_server.h"
@@ -18,6 +17,7 @@
 #include "server/model_registry.h"
 #include "server/process_metrics.h"
 #include "server/thread_plan.h"
+#include "server/version.h"
 #include "spdlog/spdlog.h"
 
 namespace dla::server {
@@ -54,12 +54,18 @@ struct Server::Parts {
 namespace {
 
 absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& dependencies,
-                        int cores, Metrics& metrics, ModelRegistry& registry) {
+                        Metrics& metrics, ModelRegistry& registry, ThreadPlan& plan) {
   DLA_ASSIGN_OR_RETURN(std::vector<ModelFolder> folders, FindModelFolders(config));
   if (folders.empty()) {
     folders.push_back(
         {.name = "flowers5", .version = "1", .path = "", .settings = config.defaults});
   }
+  Calibrator calibrator(
+      {.measure = config.calibrate,
+       .limits = plan.limits,
+       .cache_path = CalibrationCachePath(config.calibration_cache),
+       .program = absl::StrCat("dla-server ", kVersion, ", LibTorch ", kLibTorchVersion)},
+      dependencies.clock);
   for (const ModelFolder& folder : folders) {
     const TimePoint start = dependencies.clock.Now();
     absl::StatusOr<std::unique_ptr<const Model>> model = dependencies.load_model(folder);
@@ -68,23 +74,25 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
                                                               "\": ", model.status().message()));
     }
     const ModelSettings& settings = folder.settings;
-    const ThreadPlan plan = PlanThreads(settings, cores);
+    const Duration loading = dependencies.clock.Now() - start;
+    const Share share = calibrator.Choose(folder.name, settings, **model);
+    plan.models.push_back({folder.name, share});
     const ModelInfo info = (*model)->info();
     registry.Add(std::make_unique<ServedModel>(
         folder.name, folder.version, *std::move(model),
         ServedModel::Options{
-            .replicas = plan.replicas,
-            .compute_threads = plan.compute_threads,
+            .replicas = share.replicas,
+            .compute_threads = share.threads,
             .queue = {.capacity = static_cast<size_t>(settings.queue_capacity),
-                      .max_batch = settings.max_batch,
+                      .max_batch = share.max_batch,
                       .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)}},
         metrics, dependencies.clock));
     spdlog::info(
         "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
         "replicas={} threads={} max_batch={} seconds={:.2f}",
         folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
-        info.input.width, info.precision, info.device, plan.replicas, plan.compute_threads,
-        settings.max_batch, Seconds(dependencies.clock.Now() - start));
+        info.input.width, info.precision, info.device, share.replicas, share.threads,
+        share.max_batch, Seconds(loading));
   }
   return absl::OkStatus();
 }
@@ -128,9 +136,10 @@ Server::~Server() {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
                                                       const ServerDependencies& dependencies) {
-  const int cores = std::max(1u, std::thread::hardware_concurrency());
-  const int decode_threads = config.decode_threads > 0 ? config.decode_threads : cores;
-  auto parts = std::make_unique<Parts>(config, dependencies, decode_threads);
+  ThreadPlan plan;
+  plan.limits = ReadCpuLimits();
+  plan.decode_threads = DecodeThreads(config.decode_threads, plan.limits);
+  auto parts = std::make_unique<Parts>(config, dependencies, plan.decode_threads);
 
   DLA_ASSIGN_OR_RETURN(
       parts->metrics_http,
@@ -145,10 +154,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
           {.address = config.http_address, .purpose = "HTTP", .flag = "--http-address"},
           [&parts](httplib::Server& http) { AddHealthRoutes(http, parts->ready); }));
 
-  DLA_RETURN_IF_ERROR(LoadModels(config, dependencies, cores, parts->metrics, parts->registry));
+  DLA_RETURN_IF_ERROR(LoadModels(config, dependencies, parts->metrics, parts->registry, plan));
 
   int port = 0;
+  const int threads_before = CountThreads();
   DLA_ASSIGN_OR_RETURN(parts->grpc, StartGrpc(config, parts->service, port));
+  plan.grpc_threads = CountThreads() - threads_before;
+  for (const std::string& warning : Warnings(plan)) spdlog::warn(warning);
+  spdlog::info(ToString(plan));
   parts->grpc_address = WithPort(config.grpc_address, port);
   for (const auto& model : parts->registry.models()) {
     parts->grpc->GetHealthCheckService()->SetServingStatus(model->name(), true);

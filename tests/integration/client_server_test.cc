@@ -25,6 +25,7 @@ class ClientServerTest : public ::testing::Test {
   void Serve(int queue_capacity) {
     server::ServerConfig config;
     config.grpc_address = config.http_address = config.metrics_address = "127.0.0.1:0";
+    config.calibrate = false;  // a fake model has no speed
     config.defaults.queue_capacity = queue_capacity;
     config.defaults.replicas = 1;
     config.defaults.max_batch = 1;

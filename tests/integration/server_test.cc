@@ -30,6 +30,7 @@ class ServerTest : public ::testing::Test {
   // Serves fake models "first" (4 classes) and "second" (300 classes) unless config names others.
   void Start(ServerConfig config = {}) {
     config.grpc_address = config.http_address = config.metrics_address = "127.0.0.1:0";
+    config.calibrate = false;  // a fake model has no speed
     if (config.models.empty()) {
       config.models = {{.name = "first", .folder = Folder(), .settings = config.defaults},
                        {.name = "second", .folder = Folder(), .settings = config.defaults}};
@@ -413,6 +414,7 @@ TEST_F(ServerTest, RefusesAPortThatIsInUse) {
   ServerConfig config;
   config.http_address = config.metrics_address = "127.0.0.1:0";
   config.grpc_address = server_->grpc_address();
+  config.calibrate = false;
   const ServerDependencies dependencies = {
       .load_model = [](const ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
         return std::make_unique<FakeModel>();

@@ -8,6 +8,7 @@
 namespace dla::server {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string ErrorOf(const std::vector<std::string>& args) {
@@ -73,6 +74,39 @@ TEST(CommandLineTest, NamesTheFlagAndTheValueThatAreWrong) {
   EXPECT_THAT(ErrorOf({"--model", "=x"}), HasSubstr("NAME=DIR"));
 }
 
+TEST(CommandLineTest, LeavesReplicasThreadsAndBatchToCalibrationUnlessTheyAreGiven) {
+  ServerConfig config = ConfigOf({});
+  EXPECT_EQ(config.defaults.replicas, 0);
+  EXPECT_EQ(config.defaults.threads, 0);
+  EXPECT_EQ(config.defaults.max_batch, 0);
+  EXPECT_EQ(config.defaults.optimize, "throughput");
+  EXPECT_TRUE(config.calibrate);
+  EXPECT_EQ(config.calibration_cache, "auto");
+
+  config = ConfigOf({"--replicas", "auto", "--threads=2", "--max-batch", "auto", "--optimize",
+                     "latency", "--calibration-cache", "off", "--calibrate", "false"});
+  EXPECT_EQ(config.defaults.replicas, 0);
+  EXPECT_EQ(config.defaults.threads, 2);
+  EXPECT_EQ(config.defaults.max_batch, 0);
+  EXPECT_EQ(config.defaults.optimize, "latency");
+  EXPECT_FALSE(config.calibrate);
+  EXPECT_EQ(config.calibration_cache, "off");
+
+  EXPECT_EQ(ConfigOf({"--replicas", "0"}).defaults.replicas, 0);  // so it was before auto
+  EXPECT_EQ(ConfigOf({"--replicas", "3", "--replicas", "auto"}).defaults.replicas, 0);
+}
+
+TEST(CommandLineTest, NamesWhatIsNeitherANumberNorAuto) {
+  EXPECT_THAT(ErrorOf({"--replicas", "all"}),
+              AllOf(HasSubstr("--replicas"),
+                    HasSubstr("\"all\" is not auto or a whole number from 1 to 256")));
+  EXPECT_THAT(ErrorOf({"--replicas", "257"}), HasSubstr("257"));
+  EXPECT_THAT(ErrorOf({"--threads", "-1"}), HasSubstr("\"-1\" is not auto"));
+  EXPECT_THAT(ErrorOf({"--threads", "1.5"}), HasSubstr("1.5"));
+  EXPECT_THAT(ErrorOf({"--max-batch", ""}), HasSubstr("--max-batch"));
+  EXPECT_THAT(ErrorOf({"--optimize", "speed"}), HasSubstr("speed"));
+}
+
 TEST(CommandLineTest, PrintsHelpAndVersionInsteadOfServing) {
   EXPECT_THAT(ParseCommandLine({"--help"})->print_and_exit, HasSubstr("--max-queue-delay-us"));
   EXPECT_THAT(ParseCommandLine({"--version"})->print_and_exit, HasSubstr("dla-server "));
@@ -104,6 +138,25 @@ TEST_F(YamlConfigTest, ModelsMayOverrideTheSettingsOfAll) {
   EXPECT_EQ(config.models[0].settings.max_batch, 5);
   EXPECT_EQ(config.models[1].settings.max_batch, 2);
   EXPECT_EQ(config.models[1].settings.precision, "fp32");
+}
+
+TEST_F(YamlConfigTest, ModelsMayBeLeftToCalibrationOrNot) {
+  const ServerConfig config = Read(
+      "models:\n"
+      "  a: {path: /models/a, replicas: auto, optimize: latency}\n"
+      "  b: {path: /models/b, threads: 1, max-batch: auto}\n"
+      "replicas: 2\nmax-batch: 8\ncalibrate: false\ncalibration-cache: /var/c.json\n");
+  ASSERT_EQ(config.models.size(), 2u);
+  EXPECT_EQ(config.models[0].settings.replicas, 0);
+  EXPECT_EQ(config.models[0].settings.max_batch, 8);
+  EXPECT_EQ(config.models[0].settings.optimize, "latency");
+  EXPECT_EQ(config.models[1].settings.replicas, 2);
+  EXPECT_EQ(config.models[1].settings.max_batch, 0);
+  EXPECT_EQ(config.models[1].settings.optimize, "throughput");
+  EXPECT_FALSE(config.calibrate);
+  EXPECT_EQ(config.calibration_cache, "/var/c.json");
+  EXPECT_THAT(Refuse("models:\n  a: {path: /x, replicas: some}\n"),
+              AllOf(HasSubstr("serve.yaml:2: "), HasSubstr("\"some\" is not auto")));
 }
 
 TEST_F(YamlConfigTest, AnEmptyFileChangesNothing) {
