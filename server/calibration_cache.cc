@@ -31,7 +31,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
 constexpr size_t kMaxBytes = 1 << 20;
-constexpr size_t kMaxRecords = 500;
+constexpr size_t kMaxRecords = 200;
 constexpr int kMaxCount = 1024;      // of replicas, threads and photos
 constexpr int kMaxSize = 1'000'000;  // of pixels and classes
 

@@ -63,7 +63,8 @@ class DlaServerTest : public ::testing::Test {
                        "127.0.0.1:0",
                        "--metrics-address",
                        "127.0.0.1:0",
-                       "--drain-timeout=20"};
+                       "--drain-timeout=20",
+                       "--calibrate=false"};
     options.command.insert(options.command.end(), flags.begin(), flags.end());
     return *Subprocess::Start(std::move(options));
   }
@@ -319,8 +320,44 @@ TEST_F(DlaServerTest, RefusesToStartOnAPortInUseOrWithAWrongFlag) {
   EXPECT_THAT(RefusalOf({"--grpc-address", grpc_}), AllOf(HasSubstr(grpc_), HasSubstr("in use")));
   EXPECT_THAT(RefusalOf({"--metrics-address", metrics_}), HasSubstr(metrics_));
   EXPECT_THAT(RefusalOf({"--max-batch", "0"}), HasSubstr("--max-batch"));
+  EXPECT_THAT(RefusalOf({"--replicas", "some"}), AllOf(HasSubstr("some"), HasSubstr("auto")));
   EXPECT_THAT(RefusalOf({"--precision", "fp16", "--device", "cpu"}), HasSubstr("fp16"));
   ExpectStillServes();
+}
+
+TEST_F(DlaServerTest, CalibratesAtItsFirstStartAndReadsTheResultAtTheNext) {
+  const std::string file = dir_.Path("cache/calibration.json");
+  const std::vector<std::string> flags = {"--calibrate=true", "--calibration-cache", file};
+  std::string first;
+  // While other programs use the processors the result is not kept.
+  do {
+    Start(flags);
+    first = *process_->WaitForLine(" calibrated ");
+    EXPECT_NE(LogField(first, "seconds"), "") << first;
+    EXPECT_THAT(*process_->WaitForLine(" plan "), HasSubstr(" decode_threads="));
+    ExpectStillServes();
+  } while (absl::StrContains(process_->errors(), " other programs "));
+  EXPECT_THAT(ReadFile(file), AllOf(HasSubstr("\"dla46_c\""), HasSubstr("\"chosen\"")));
+  EXPECT_EQ(LogField(*process_->WaitForLine(" kept="), "kept"), file);
+
+  Start(flags);
+  const std::string second = *process_->WaitForLine(" calibrated ");
+  EXPECT_EQ(LogField(second, "read"), file);
+  EXPECT_EQ(LogField(second, "seconds"), "");
+  for (const char* key : {"replicas", "threads", "max_batch"}) {
+    EXPECT_EQ(LogField(second, key), LogField(first, key)) << key;
+    EXPECT_EQ(LogField(*process_->WaitForLine(" loaded "), key), LogField(first, key)) << key;
+  }
+  ExpectStillServes();
+
+  WriteFile(file, "{ damaged");
+  Start(flags);
+  EXPECT_THAT(*process_->WaitForLine(" warning "), HasSubstr(file));
+  EXPECT_NE(LogField(*process_->WaitForLine(" calibrated "), "seconds"), "");
+
+  Start({"--calibrate=true", "--replicas=1", "--threads=1", "--max-batch=3"});
+  EXPECT_EQ(LogField(*process_->WaitForLine(" loaded "), "max_batch"), "3");
+  EXPECT_FALSE(absl::StrContains(process_->errors(), "calibrat")) << process_->errors();
 }
 
 TEST_F(DlaServerTest, AnswersEverythingItHasAcceptedAfterSigtermThenExitsCleanly) {

@@ -28,7 +28,7 @@ class EndToEndTest : public ::testing::Test {
   void SetUp() override {
     server_ = *Subprocess::Start(
         {.command = {ProgramPath("dla-server"), "--grpc-address", "127.0.0.1:0", "--http-address",
-                     "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"}});
+                     "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", "--calibrate=false"}});
     auto ready = server_->WaitForLine(" ready ");
     ASSERT_TRUE(ready.ok()) << ready.status();
     address_ = LogField(*ready, "grpc");
