@@ -44,6 +44,14 @@ int ReplicasThatFit(const CalibrationOptions& options, int threads) {
 
 int TotalThreads(const Share& share) { return share.replicas * share.threads; }
 
+// Nothing where it was not measured. `Measurements` is a vector of them, const or not.
+template <typename Measurements>
+auto* FindIn(Measurements& measured, const Share& share) {
+  const auto it = std::find_if(measured.begin(), measured.end(),
+                               [&](const Measurement& m) { return m.share == share; });
+  return it == measured.end() ? nullptr : &*it;
+}
+
 class Search {
  public:
   Search(const CalibrationOptions& options, MeasureFunction measure, Clock& clock)
@@ -173,7 +181,7 @@ class Search {
 
   absl::Status Measure(const Share& share) {
     DLA_ASSIGN_OR_RETURN(const Speed speed, measure_(share));
-    Measurement* known = Find(share);
+    Measurement* known = FindIn(measured_, share);
     if (known == nullptr) {
       measured_.push_back({share, speed});
     } else if (speed.photos_per_second > known->speed.photos_per_second) {
@@ -198,14 +206,7 @@ class Search {
     }
   }
 
-  Measurement* Find(const Share& share) {
-    const auto it = std::find_if(measured_.begin(), measured_.end(),
-                                 [&](const Measurement& m) { return m.share == share; });
-    return it == measured_.end() ? nullptr : &*it;
-  }
-  const Measurement* Find(const Share& share) const {
-    return const_cast<Search*>(this)->Find(share);
-  }
+  const Measurement* Find(const Share& share) const { return FindIn(measured_, share); }
 
   const CalibrationOptions& options_;
   const MeasureFunction measure_;
