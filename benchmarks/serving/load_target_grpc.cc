@@ -1,0 +1,175 @@
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "benchmarks/serving/load_target.h"
+#include "dla/v1/classifier.pb.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/support/proto_buffer_reader.h"
+#include "inference/grpc_service.pb.h"
+
+namespace dla::bench {
+namespace {
+
+using ParseAnswer = absl::StatusOr<Answer> (*)(grpc::ByteBuffer&);
+
+grpc::ByteBuffer ToBuffer(const google::protobuf::MessageLite& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return {&slice, 1};
+}
+
+absl::Status FromBuffer(grpc::ByteBuffer& buffer, google::protobuf::MessageLite& message) {
+  grpc::ProtoBufferReader reader(&buffer);
+  return message.ParseFromZeroCopyStream(&reader)
+             ? absl::OkStatus()
+             : absl::InternalError("the answer is not the message that it should be");
+}
+
+absl::StatusOr<Answer> ParseDlaAnswer(grpc::ByteBuffer& buffer) {
+  v1::ClassifyResponse response;
+  if (auto status = FromBuffer(buffer, response); !status.ok()) return status;
+  Answer answer;
+  for (const v1::Class& c : response.classes()) {
+    answer.push_back({static_cast<int>(c.index()), c.label(), c.probability()});
+  }
+  return answer;
+}
+
+absl::StatusOr<Answer> ParseKserveAnswer(grpc::ByteBuffer& buffer) {
+  inference::ModelInferResponse response;
+  if (auto status = FromBuffer(buffer, response); !status.ok()) return status;
+  if (response.raw_output_contents_size() != 1) {
+    return absl::InternalError(
+        absl::StrCat(response.raw_output_contents_size(), " outputs instead of 1"));
+  }
+  absl::string_view rest = response.raw_output_contents(0);
+  Answer answer;
+  while (!rest.empty()) {
+    uint32_t length = 0;
+    if (rest.size() < sizeof length) return absl::InternalError("a BYTES element is cut off");
+    std::memcpy(&length, rest.data(), sizeof length);
+    rest.remove_prefix(sizeof length);
+    if (rest.size() < length) return absl::InternalError("a BYTES element is cut off");
+    const std::vector<std::string> parts =
+        absl::StrSplit(rest.substr(0, length), absl::MaxSplits(':', 2));
+    rest.remove_prefix(length);
+    Candidate candidate;
+    if (parts.size() != 3 || !absl::SimpleAtod(parts[0], &candidate.probability) ||
+        !absl::SimpleAtoi(parts[1], &candidate.index)) {
+      return absl::InternalError("an element is not \"probability:index:label\"");
+    }
+    candidate.label = parts[2];
+    answer.push_back(std::move(candidate));
+  }
+  return answer;
+}
+
+// One channel and one thread, which sends again what `done` asks for: all that a generator which
+// shares its cores with the server should cost.
+class GrpcTarget final : public LoadTarget {
+ public:
+  GrpcTarget(const std::string& address, std::string method, std::vector<grpc::ByteBuffer> requests,
+             ParseAnswer parse)
+      : method_(std::move(method)),
+        requests_(std::move(requests)),
+        parse_(parse),
+        stub_(Connect(address)),
+        thread_([this] { Receive(); }) {}
+
+  ~GrpcTarget() override {
+    queue_.Shutdown();
+    thread_.join();
+  }
+
+  void Send(size_t photo, Done done) override {
+    auto* call = new Call{.done = std::move(done)};
+    call->context.set_deadline(std::chrono::system_clock::now() +
+                               std::chrono::seconds(kRequestTimeoutS));
+    call->reader = stub_.PrepareUnaryCall(&call->context, method_,
+                                          requests_[photo % requests_.size()], &queue_);
+    call->reader->StartCall();
+    call->reader->Finish(&call->reply, &call->status, call);
+  }
+
+ private:
+  struct Call {
+    Done done;
+    grpc::ClientContext context = {};
+    grpc::ByteBuffer reply = {};
+    grpc::Status status = {};
+    std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader = nullptr;
+  };
+
+  static std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  }
+
+  void Receive() {
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_.Next(&tag, &ok)) {
+      const std::unique_ptr<Call> call(static_cast<Call*>(tag));
+      if (!call->status.ok()) {
+        call->done(absl::Status(static_cast<absl::StatusCode>(call->status.error_code()),
+                                call->status.error_message()));
+      } else {
+        call->done(parse_(call->reply));
+      }
+    }
+  }
+
+  const std::string method_;
+  const std::vector<grpc::ByteBuffer> requests_;
+  const ParseAnswer parse_;
+  grpc::CompletionQueue queue_;
+  grpc::GenericStub stub_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std::string& model,
+                                          const std::vector<std::string>& photos) {
+  std::vector<grpc::ByteBuffer> requests;
+  for (const std::string& photo : photos) {
+    v1::ClassifyRequest request;
+    request.set_model(model);
+    request.set_image(photo);
+    request.set_top_k(kTopK);
+    requests.push_back(ToBuffer(request));
+  }
+  return std::make_unique<GrpcTarget>(address, "/dla.v1.Classifier/Classify", std::move(requests),
+                                      ParseDlaAnswer);
+}
+
+std::unique_ptr<LoadTarget> MakeKserveTarget(const std::string& address, const std::string& model,
+                                             const std::vector<std::string>& photos) {
+  std::vector<grpc::ByteBuffer> requests;
+  for (const std::string& photo : photos) {
+    inference::ModelInferRequest request;
+    request.set_model_name(model);
+    auto* input = request.add_inputs();
+    input->set_name("IMAGE");
+    input->set_datatype("BYTES");
+    input->add_shape(1);  // the batch that the server fills with other requests
+    input->add_shape(1);
+    request.add_outputs()->set_name("TOP");
+    const auto length = static_cast<uint32_t>(photo.size());
+    std::string* raw = request.add_raw_input_contents();
+    raw->assign(reinterpret_cast<const char*>(&length), sizeof length);
+    raw->append(photo);
+    requests.push_back(ToBuffer(request));
+  }
+  return std::make_unique<GrpcTarget>(address, "/inference.GRPCInferenceService/ModelInfer",
+                                      std::move(requests), ParseKserveAnswer);
+}
+
+}  // namespace dla::bench
