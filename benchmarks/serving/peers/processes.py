@@ -50,24 +50,27 @@ def stop(process, patience_s=15):
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
         pass
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline and alive(everything) | tree(process.pid):
-        time.sleep(0.1)
-    for pid in alive(everything) | tree(process.pid):
+    for pid in left(process, everything, 2):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    process.wait()
+    left(process, everything, 5)
 
 
-def alive(pids):
-    running = set()
-    for pid in pids:
-        try:
-            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z":
-            running.add(pid)
-    return running
+def left(process, everything, patience_s):
+    """Which of the processes are there still when all have ended, or patience has."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        process.poll()  # or it stays as a zombie
+        remaining = {pid for pid in everything if alive(pid)} | tree(process.pid)
+        if not remaining or time.monotonic() > deadline:
+            return remaining
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -11,6 +11,7 @@ class Handler(ImageClassifier):
     def initialize(self, context):
         settings = context.model_yaml_config["handler"]
         torch.set_num_threads(settings["threads"])
+        self.bf16 = settings["precision"] == "bf16"
         super().initialize(context)
         with open(settings["folder"] + "/spec.json") as file:
             spec = json.load(file)
@@ -23,7 +24,7 @@ class Handler(ImageClassifier):
         self.image_processing = lambda image: transform(image.convert("RGB"))
 
     def inference(self, data, *args, **kwargs):
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             return self.model(data.contiguous(memory_format=torch.channels_last)).float()
 
     def postprocess(self, logits):
