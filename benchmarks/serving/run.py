@@ -16,6 +16,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def parse_arguments():
     add("--models", nargs="+", default=["dla34", "dla46_c"])
     add("--in-flight", nargs="+", type=int, default=[1, 8, 32])
     add("--rounds", type=int, default=2)
+    add("--first-round", type=int, default=1, help="with --append, to add rounds later")
     add("--seconds", type=float, default=10, help="measured for each row")
     add("--warm-up", type=float, default=3)
     add("--quick", action="store_true", help="one round of 3 s rows, for a first look")
@@ -61,7 +63,7 @@ def parse_arguments():
         help="flags of dla-server set up for one request at a time (%(default)s)",
     )
     add("--prefix", type=shlex.split, default=[], help="command before each measuring one: taskset -c 1")
-    add("--append", action="store_true", help="keep rows of other servers and models that are there")
+    add("--append", action="store_true", help="keep rows of other servers, models and rounds")
     add("--work", type=pathlib.Path, default=ROOT / "build" / "benchmarks")
     add("--bin", type=pathlib.Path, default=ROOT / "build" / "release" / "bin")
     add("--results", type=pathlib.Path, default=ROOT / "benchmarks" / "results")
@@ -334,6 +336,8 @@ def print_summary(document, models):
 
 def main():
     args = parse_arguments()
+    # So that the server which is running is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: fail("terminated"))
     args.work.mkdir(parents=True, exist_ok=True)
     python = virtual_environment(args.work / "venv-python", ROOT / "benchmarks" / "requirements.txt")
     triton_python = virtual_environment(
@@ -366,8 +370,11 @@ def main():
     def keep(kind, is_new):
         return [row for row in old.get(kind, []) if not is_new(row)]
 
+    rounds = range(args.first_round, args.first_round + args.rounds)
+
     def measured_again(row):
-        return row["model"] in args.models and row["server"] in args.servers
+        same_server = row["model"] in args.models and row["server"] in args.servers
+        return same_server and row.get("round", rounds[0]) in rounds
 
     document = {
         "name": args.name,
@@ -378,8 +385,7 @@ def main():
             "precision": precision,
             "seconds": args.seconds,
             "warm_up": args.warm_up,
-            "rounds": args.rounds,
-            "dla_flags": args.dla_flags,
+                        "dla_flags": args.dla_flags,
             "dla_latency_flags": args.dla_latency_flags,
         },
         "photos": describe_photos(folders),
@@ -394,7 +400,7 @@ def main():
                 run.check_agreement(variant, args.photos)
             if not args.no_limit:
                 run.measure_limits(variant, folders)
-        for round_number in range(1, args.rounds + 1):
+        for round_number in rounds:
             for variant in args.models:
                 for name in args.servers:
                     run.measure_server(name, variant, round_number, folders)

@@ -260,10 +260,13 @@ def start(name, setting, model, timeout_s=120):
     work.mkdir(parents=True)
     server, url = SERVERS[name](setting, model, work)
     deadline = time.monotonic() + timeout_s
-    while not is_ready(url):
-        if server.process.poll() is not None or time.monotonic() > deadline:
-            processes.stop(server.process)
-            tail = "\n".join(server.log.read_text(errors="replace").splitlines()[-15:])
-            raise ServerFailed(f"{name} does not get ready:\n{tail}")
-        time.sleep(0.1)
+    try:
+        while not is_ready(url):
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                tail = "\n".join(server.log.read_text(errors="replace").splitlines()[-15:])
+                raise ServerFailed(f"{name} does not get ready:\n{tail}")
+            time.sleep(0.1)
+    except BaseException:
+        processes.stop(server.process)
+        raise
     return server
