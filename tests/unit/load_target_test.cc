@@ -125,6 +125,7 @@ class HttpTargetTest : public testing::Test {
       response.set_content(request.body, "application/json");
     });
     server_.set_keep_alive_max_count(1000);
+    server_.set_tcp_nodelay(true);
     port_ = server_.bind_to_any_port("127.0.0.1");
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     while (!server_.is_running()) std::this_thread::yield();
