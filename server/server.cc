@@ -3,6 +3,7 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
@@ -89,10 +90,16 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
         metrics, dependencies.clock));
     spdlog::info(
         "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
-        "replicas={} threads={} max_batch={} seconds={:.2f}",
+        "engine={} replicas={} threads={} max_batch={} seconds={:.2f}",
         folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
-        info.input.width, info.precision, info.device, share.replicas, share.threads,
+        info.input.width, info.precision, info.device, info.engine, share.replicas, share.threads,
         share.max_batch, Seconds(loading));
+    if (absl::StartsWith(info.engine, "libtorch")) {
+      spdlog::warn(
+          "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks {}",
+          folder.name, info.precision,
+          info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
+    }
   }
   return absl::OkStatus();
 }

@@ -39,10 +39,11 @@ class NetworkTest : public ::testing::TestWithParam<std::string> {
 
   NetworkTest() { WriteFile(folder_.Path("model.safetensors"), SerializeSafeTensors(tensors_)); }
 
-  std::unique_ptr<Model> Load(int height, int width, Engine engine) {
+  std::unique_ptr<Model> Load(int height, int width, Engine engine,
+                              Precision precision = Precision::kFp32) {
     WriteFile(folder_.Path("config.json"), MakeConfigJson(GetParam(), kClasses, height, width));
     auto model = LoadModel(folder_.Path(),
-                           {.device = "cpu", .precision = Precision::kFp32, .engine = engine});
+                           {.device = "cpu", .precision = precision, .engine = engine});
     EXPECT_TRUE(model.ok()) << model.status();
     return *std::move(model);
   }
@@ -59,11 +60,13 @@ TEST_P(NetworkTest, FastEngineAgreesWithTheReferenceAtOddSizesAndBatches) {
   for (const Case c : {Case{223, 223, 3}, Case{96, 160, 1}, Case{32, 32, 5}, Case{31, 64, 9}}) {
     SCOPED_TRACE(absl::StrCat(c.batch, " photos of ", c.height, "x", c.width));
     const auto photos = MakePhotos(c.batch, c.height, c.width);
-    const BatchOutput fast = Classify(*Load(c.height, c.width, Engine::kFast), photos);
     const BatchOutput reference = Classify(*Load(c.height, c.width, Engine::kReference), photos);
-    ASSERT_EQ(fast.logits.size(), static_cast<size_t>(c.batch * kClasses));
-    EXPECT_LE(RelativeL2(fast.logits, reference.logits), 1e-5);
-    EXPECT_LE(RelativeL2(fast.embeddings, reference.embeddings), 1e-5);
+    for (const Engine engine : {Engine::kFast, Engine::kLibTorch}) {
+      const BatchOutput fast = Classify(*Load(c.height, c.width, engine), photos);
+      ASSERT_EQ(fast.logits.size(), static_cast<size_t>(c.batch * kClasses));
+      EXPECT_LE(RelativeL2(fast.logits, reference.logits), 1e-5);
+      EXPECT_LE(RelativeL2(fast.embeddings, reference.embeddings), 1e-5);
+    }
   }
 }
 

@@ -1,0 +1,100 @@
+#include "model/cpu/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "model/architecture.h"
+#include "model/layout.h"
+#include "tests/support/formula_model.h"
+
+namespace dla::cpu {
+namespace {
+
+Plan MakeTestPlan(absl::string_view variant, int height, int width) {
+  const FormulaTensors tensors = MakeFormulaTensors(variant, 3);
+  auto source = [&](const std::string& name) {
+    const std::vector<uint8_t>& bytes = tensors.at(name).bytes;
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  };
+  return MakePlan(MakeLayout(**FindArchitecture(variant), 3), source, height, width,
+                  Avx512Kernels());
+}
+
+class CpuPlanTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(CpuPlanTest, ValuesThatAreNeededAtTheSameTimeDoNotOverlap) {
+  const Plan plan = MakeTestPlan(GetParam(), 63, 96);
+  const auto steps = static_cast<int>(plan.steps.size());
+  auto bytes = [&](const Value& v) {
+    return v.planes() * v.geometry.cells() * CellBytes(plan.element);
+  };
+  // Whoever writes a value must not write into one that is still to be read.
+  std::vector<int> last(plan.values.size(), -1);
+  for (int i = 0; i < steps; ++i) {
+    for (int input : plan.steps[i].inputs) last[input] = i;
+    if (plan.steps[i].residual >= 0) last[plan.steps[i].residual] = i;
+  }
+  last[plan.output] = steps;
+  std::vector<int> alive = {0};
+  for (int i = 0; i < steps; ++i) {
+    const Value& written = plan.values[plan.steps[i].output];
+    for (int value : alive) {
+      const Value& other = plan.values[value];
+      if (other.brief != written.brief) continue;  // other memory
+      if (i >= plan.stem_steps && last[value] < i) continue;
+      EXPECT_TRUE(written.offset >= other.offset + bytes(other) ||
+                  other.offset >= written.offset + bytes(written))
+          << "step " << i << " overwrites value " << value;
+    }
+    EXPECT_LE(written.offset + bytes(written), written.brief ? plan.brief_bytes : plan.photo_bytes);
+    alive.push_back(plan.steps[i].output);
+  }
+}
+
+TEST_P(CpuPlanTest, BriefValuesAreNotReadAfterThePhotoSteps) {
+  const Plan plan = MakeTestPlan(GetParam(), 224, 224);
+  for (int i = plan.photo_steps; i < static_cast<int>(plan.steps.size()); ++i) {
+    for (int input : plan.steps[i].inputs) EXPECT_FALSE(plan.values[input].brief) << i;
+    const int residual = plan.steps[i].residual;
+    EXPECT_FALSE(residual >= 0 && plan.values[residual].brief) << i;
+  }
+  EXPECT_FALSE(plan.values[plan.output].brief);
+}
+
+TEST_P(CpuPlanTest, TilesCoverEveryPixelOfAConvolutionsOutput) {
+  const Plan plan = MakeTestPlan(GetParam(), 95, 160);
+  for (const Step& step : plan.steps) {
+    if (step.kind != Step::Kind::kConv) continue;
+    const PlaneGeometry& output = plan.values[step.output].geometry;
+    std::vector<bool> covered(output.height * output.pitch());
+    for (const PixelTile& tile : step.tiles) {
+      for (int i = 0; i < 16; ++i) {
+        if (tile.valid >> i & 1) covered.at(tile.target + i) = true;
+        const bool is_between_rows = (tile.target + i) % output.pitch() == output.width;
+        EXPECT_TRUE((tile.border >> i & 1) == 0 || is_between_rows);
+      }
+    }
+    for (int pixel = 0; pixel < static_cast<int>(covered.size()); ++pixel) {
+      EXPECT_TRUE(covered[pixel] || pixel % output.pitch() == output.width) << pixel;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, CpuPlanTest, ::testing::ValuesIn([] {
+                           std::vector<std::string> names;
+                           for (const Architecture& a : AllArchitectures()) {
+                             names.emplace_back(a.name);
+                           }
+                           return names;
+                         }()),
+                         [](const auto& variant) { return variant.param; });
+
+}  // namespace
+}  // namespace dla::cpu
