@@ -137,6 +137,7 @@ nlohmann::json Measure(LoadTarget& target, const Flags& flags) {
   nlohmann::json json = {
       {"mode", open_loop ? "open" : "closed"},
       {"seconds", flags.plan.seconds},
+      {"wall_s", wall},
       {"images", summary.images},
       {"images_per_second", summary.images_per_second},
       {"p50_ms", summary.p50_ms},
