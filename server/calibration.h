@@ -60,7 +60,7 @@ struct Calibration {
 //   threads, replicas: 5 %, and the fewest threads win. Threads that share a forward pass wait for
 //     each other actively, which an idle machine hides and a busy one does not.
 //   batch: 3 % for throughput, 10 % for latency, and the smallest wins, since photos of a batch
-//     wait for each other.
+//     wait for each other. What the server does for each batch counts with 100 us.
 // For latency, replicas are as many as then fit. `clock` is what `measure` takes its time on. Fails
 // only if `measure` does.
 absl::StatusOr<Calibration> Calibrate(const CalibrationOptions& options, MeasureFunction measure,
