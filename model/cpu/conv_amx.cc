@@ -81,10 +81,17 @@ class AmxKernel final : public ConvKernel {
  public:
   explicit AmxKernel(const ConvSpec& spec);
 
-  DLA_AMX void Run(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                   int panel) const override;
+  void Run(absl::Span<const ConvPiece> pieces) const override {
+    for (int panel = 0; panel < panels_; ++panel) {
+      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel);
+    }
+  }
 
  private:
+  DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                        int panel) const;
+
+  const int panels_;
   const std::vector<Tap> taps_;
   const int plane_shift_;
   const int64_t step_bytes_;
@@ -96,7 +103,8 @@ class AmxKernel final : public ConvKernel {
 };
 
 AmxKernel::AmxKernel(const ConvSpec& spec)
-    : taps_(spec.taps),
+    : panels_(spec.panels),
+      taps_(spec.taps),
       plane_shift_(spec.plane_shift),
       step_bytes_(spec.source_step * kPixelBytes),
       relu_(spec.relu) {
@@ -118,8 +126,8 @@ AmxKernel::AmxKernel(const ConvSpec& spec)
   }
 }
 
-void AmxKernel::Run(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                    int panel) const {
+void AmxKernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                         int panel) const {
   absl::InlinedVector<const char*, 64> taps(taps_.size());
   for (size_t i = 0; i < taps.size(); ++i) {
     taps[i] = buffers.sources[taps_[i].plane + panel * plane_shift_] +

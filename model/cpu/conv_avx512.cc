@@ -9,45 +9,16 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "model/cpu/avx512_sums.h"
 #include "model/cpu/conv_kernel.h"
-
-// One for both types, since a template has but one: the compiler uses bf16 instructions only where
-// it is told to.
-#define DLA_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,avx512bf16")))
-#define DLA_AVX512_INLINE DLA_AVX512 __attribute__((always_inline)) static inline
 
 namespace dla::cpu {
 namespace {
-
-// With 32 outputs each they take 28 of the 32 registers. Rows of 14, 28, 56 or 112 pixels, which is
-// what photos of 224 come to, divide evenly.
-constexpr int kPixels = 14;
 
 uint32_t ToBf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
-
-struct Float32 {
-  static constexpr Element kElement = Element::kFloat32;
-  static constexpr int kInputs = 1;  // that one product adds up
-
-  static uint32_t Pack(const float* weights) { return std::bit_cast<uint32_t>(weights[0]); }
-  DLA_AVX512_INLINE __m512i Spread(const char* input) {
-    return _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(input)));
-  }
-  DLA_AVX512_INLINE __m512 Product(__m512 sum, __m512i input, __m512i weights) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(input), _mm512_castsi512_ps(weights), sum);
-  }
-  DLA_AVX512_INLINE void Load(const char* cell, __m512& low, __m512& high) {
-    low = _mm512_load_ps(cell);
-    high = _mm512_load_ps(cell + 64);
-  }
-  DLA_AVX512_INLINE void Store(char* cell, __m512 low, __m512 high) {
-    _mm512_store_ps(cell, low);
-    _mm512_store_ps(cell + 64, high);
-  }
-};
 
 struct Bf16 {
   static constexpr Element kElement = Element::kBf16;
@@ -76,38 +47,16 @@ struct Bf16 {
   }
 };
 
-// Of a tile and 32 outputs.
-struct Sums {
-  __m512 low[kPixels];
-  __m512 high[kPixels];
-};
-
-enum class Outputs { kAll, kLow, kHigh };
-
-// Adds to the sums what one input, or pair of inputs, contributes. Written with an index sequence,
-// for the compiler keeps an array in registers only if it sees no loop over it.
-template <typename Type, int64_t kStep, Outputs kOutputs, size_t... kPixel>
-DLA_AVX512_INLINE void AddProducts(Sums& sums, const char* input, const uint32_t* weights,
-                                   std::index_sequence<kPixel...>) {
-  constexpr bool kLow = kOutputs != Outputs::kHigh;
-  constexpr bool kHigh = kOutputs != Outputs::kLow;
-  const __m512i low = kLow ? _mm512_loadu_si512(weights) : __m512i();
-  const __m512i high = kHigh ? _mm512_loadu_si512(weights + (kLow ? 16 : 0)) : __m512i();
-  const auto add = [&](size_t pixel) DLA_AVX512 __attribute__((always_inline)) {
-    const __m512i x = Type::Spread(input + pixel * kStep);
-    if constexpr (kLow) sums.low[pixel] = Type::Product(sums.low[pixel], x, low);
-    if constexpr (kHigh) sums.high[pixel] = Type::Product(sums.high[pixel], x, high);
-  };
-  (add(kPixel), ...);
-}
-
 template <typename Type>
 class Avx512Kernel final : public ConvKernel {
  public:
   explicit Avx512Kernel(const ConvSpec& spec);
 
-  DLA_AVX512 void Run(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                      int panel) const override;
+  void Run(absl::Span<const ConvPiece> pieces) const override {
+    for (int panel = 0; panel + 1 < static_cast<int>(first_part_.size()); ++panel) {
+      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel);
+    }
+  }
 
  private:
   static constexpr int64_t kBytes = CellBytes(Type::kElement);
@@ -133,6 +82,8 @@ class Avx512Kernel final : public ConvKernel {
 
   void AddPart(int tap, Outputs outputs, const float* weights);
 
+  DLA_AVX512 void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                           int panel) const;
   // taps: first pixel of each; source: bytes from there to the tile's first.
   template <int64_t kStep>
   DLA_AVX512 void AddParts(absl::Span<const Part> parts, const char* const* taps, int64_t source,
@@ -250,8 +201,8 @@ void Avx512Kernel<Type>::Finish(const Sums& sums, const PixelTile& tile, const c
 }
 
 template <typename Type>
-void Avx512Kernel<Type>::Run(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                             int panel) const {
+void Avx512Kernel<Type>::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                                  int panel) const {
   absl::InlinedVector<const char*, 64> taps(taps_.size());
   for (size_t i = 0; i < taps.size(); ++i) {
     taps[i] = buffers.sources[taps_[i].plane + panel * plane_shift_] + taps_[i].pixel * kBytes;
@@ -298,6 +249,10 @@ class Avx512KernelSet final : public KernelSet {
   int tile_pixels() const override { return kPixels; }
   std::unique_ptr<const ConvKernel> MakeConv(const ConvSpec& spec) const override {
     return std::make_unique<Avx512Kernel<Type>>(spec);
+  }
+  std::unique_ptr<const ConvKernel> MakeWinograd(const ConvSpec& spec,
+                                                 const PlaneGeometry& geometry) const override {
+    return Type::kElement == Element::kFloat32 ? MakeWinogradKernel(spec, geometry) : nullptr;
   }
 
  private:

@@ -44,15 +44,20 @@ struct ConvBuffers {
   char* const* targets;          // each of the output's
 };
 
+// What one call computes of one photo.
+struct ConvPiece {
+  ConvBuffers buffers;
+  absl::Span<const PixelTile> tiles;
+};
+
 // Immutable, thread-safe.
 class ConvKernel {
  public:
   virtual ~ConvKernel() = default;
 
-  // Computes `tiles` of one of the output's planes. For tiles that are not full, memory of up to 32
-  // pixels beyond the input's is read, and ignored.
-  virtual void Run(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                   int panel) const = 0;
+  // Computes all planes of the output at these tiles. For tiles that are not full, memory of up to
+  // 32 pixels beyond the input's is read, and ignored.
+  virtual void Run(absl::Span<const ConvPiece> pieces) const = 0;
 };
 
 // How convolutions run on this processor. Immutable, thread-safe.
@@ -64,11 +69,21 @@ class KernelSet {
   virtual Element element() const = 0;
   virtual int tile_pixels() const = 0;  // at most 16
   virtual std::unique_ptr<const ConvKernel> MakeConv(const ConvSpec& spec) const = 0;
+  // For a 3x3 convolution with a stride of 1 whose taps are in the order of planes, rows and
+  // columns, with fewer multiplications; null where that would not pay. Its tiles count in blocks
+  // of 2x2 pixels instead of pixels, row after row.
+  virtual std::unique_ptr<const ConvKernel> MakeWinograd(const ConvSpec&,
+                                                         const PlaneGeometry&) const {
+    return nullptr;
+  }
 
   // To be called by every thread before it runs kernels, and after.
   virtual void BeginThread() const {}
   virtual void EndThread() const {}
 };
+
+std::unique_ptr<const ConvKernel> MakeWinogradKernel(const ConvSpec& spec,
+                                                     const PlaneGeometry& geometry);
 
 // The best for this processor; null if it lacks what is needed: AVX-512 for float32, and its bf16
 // instructions or AMX for bf16.

@@ -181,10 +181,8 @@ void CpuNetwork::RunStem(const uint8_t* photo, int index, Workspace& workspace) 
              (end == output.geometry.height || last_row(step.tiles[p.tile]) < end)) {
         ++p.tile;
       }
-      for (int panel = 0; panel < output.planes(); ++panel) {
-        step.kernel->Run(p.planes.buffers(),
-                         absl::MakeConstSpan(step.tiles).subspan(begin, p.tile - begin), panel);
-      }
+      step.kernel->Run(
+          {{p.planes.buffers(), absl::MakeConstSpan(step.tiles).subspan(begin, p.tile - begin)}});
       const int before = p.rows;
       p.rows =
           p.tile == step.tiles.size() ? output.geometry.height : step.tiles[p.tile].target / pitch;
@@ -204,28 +202,27 @@ void CpuNetwork::RunConv(const Step& step, Workspace& workspace, int first, int 
     if (step.clears_border) workspace.ClearBorders(photo, step.output);
     planes.push_back(workspace.PlanesOf(step, photo));
   }
-  const Value& output = plan_.values[step.output];
   const auto tiles = static_cast<int64_t>(step.tiles.size());
   team.RunRanges((end - first) * tiles, [&](int64_t begin, int64_t stop) {
     kernels_.BeginThread();
     for (; begin < stop; begin += step.chunk_tiles) {
+      // A chunk may end in another photo than it begins.
       const int64_t chunk_end = std::min(stop, begin + step.chunk_tiles);
-      for (int panel = 0; panel < output.planes(); ++panel) {
-        // A chunk may end in another photo than it begins.
-        for (int64_t from = begin, to; from < chunk_end; from = to) {
-          const int64_t photo = from / tiles;
-          to = std::min(chunk_end, (photo + 1) * tiles);
-          step.kernel->Run(planes[photo].buffers(),
-                           absl::MakeConstSpan(step.tiles).subspan(from - photo * tiles, to - from),
-                           panel);
-        }
+      absl::InlinedVector<ConvPiece, 4> pieces;
+      for (int64_t from = begin, to; from < chunk_end; from = to) {
+        const int64_t photo = from / tiles;
+        to = std::min(chunk_end, (photo + 1) * tiles);
+        pieces.push_back(
+            {planes[photo].buffers(),
+             absl::MakeConstSpan(step.tiles).subspan(from - photo * tiles, to - from)});
       }
+      step.kernel->Run(pieces);
     }
   });
   if (!step.clears_last_halves) return;
+  const PlaneGeometry& output = plan_.values[step.output].geometry;
   for (int photo = first; photo < end; ++photo) {
-    ClearLastHalves(workspace.First(photo, step.output), output.geometry, 0, output.geometry.height,
-                    plan_.element);
+    ClearLastHalves(workspace.First(photo, step.output), output, 0, output.height, plan_.element);
   }
 }
 

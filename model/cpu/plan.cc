@@ -49,6 +49,17 @@ std::vector<PixelTile> MakeTiles(const PlaneGeometry& from, int row_step, int co
   return across.size() < rows.size() ? across : rows;
 }
 
+// Tiles of blocks of 2x2 pixels, see KernelSet::MakeWinograd.
+std::vector<PixelTile> BlockTiles(const PlaneGeometry& geometry, int tile_blocks) {
+  std::vector<PixelTile> tiles;
+  const int count = ((geometry.height + 1) / 2) * ((geometry.width + 1) / 2);
+  for (int begin = 0; begin < count; begin += tile_blocks) {
+    const int blocks = std::min(tile_blocks, count - begin);
+    tiles.push_back({begin, begin, static_cast<uint16_t>((1U << blocks) - 1), 0});
+  }
+  return tiles;
+}
+
 class Builder {
  public:
   Builder(TensorSource source, const KernelSet& kernels) : source_(source), kernels_(kernels) {
@@ -93,7 +104,7 @@ class Builder {
     const PlaneGeometry from = plan_.values[photo].geometry;
     const Value output{{from.height, (width + 1) / 2}, conv.out_channels, /*paired=*/true};
     Step step{Step::Kind::kConv, {photo}};
-    FinishConv(step, conv, WindowConvSpec(conv, from),
+    FinishConv(step, conv, output.geometry, WindowConvSpec(conv, from),
                MakeTiles(from, 1, 1, output.geometry, kernels_.tile_pixels()));
     return AddStep(std::move(step), output);
   }
@@ -118,14 +129,20 @@ class Builder {
     std::vector<PixelTile> tiles = MakeTiles(first.geometry, conv.stride, paired ? 1 : conv.stride,
                                              output.geometry, kernels_.tile_pixels());
     spec.relu = relu;
-    FinishConv(step, conv, spec, std::move(tiles));
+    FinishConv(step, conv, output.geometry, spec, std::move(tiles));
     return AddStep(std::move(step), output);
   }
 
-  void FinishConv(Step& step, const FoldedConv& conv, const ConvSpec& spec,
-                  std::vector<PixelTile> tiles) {
-    step.kernel = kernels_.MakeConv(spec);
+  void FinishConv(Step& step, const FoldedConv& conv, const PlaneGeometry& output,
+                  const ConvSpec& spec, std::vector<PixelTile> tiles) {
     step.tiles = std::move(tiles);
+    // The stem runs some rows at a time, which blocks of 2x2 pixels do not fit.
+    const bool is_dense_3x3 = conv.kernel == 3 && conv.stride == 1 && conv.groups == 1;
+    if (is_dense_3x3 && plan_.stem_steps > 0) {
+      step.kernel = kernels_.MakeWinograd(spec, output);
+      if (step.kernel != nullptr) step.tiles = BlockTiles(output, kernels_.tile_pixels());
+    }
+    if (step.kernel == nullptr) step.kernel = kernels_.MakeConv(spec);
     step.row_step = conv.stride;
     step.rows_below = conv.kernel / 2;
     step.reads_border = std::any_of(spec.taps.begin(), spec.taps.end(),
