@@ -214,8 +214,8 @@ void Avx512Kernel<Type>::RunPanel(const ConvBuffers& buffers, absl::Span<const P
 
   // Some tiles go through some taps' weights together, which thus come out of the first cache for
   // all but one of them.
-  constexpr size_t kTiles = 8;
-  constexpr size_t kParts = 4;
+  constexpr size_t kTiles = 2;
+  constexpr size_t kParts = 8;
   Sums sums[kTiles];
   for (; !tiles.empty(); tiles.remove_prefix(std::min(kTiles, tiles.size()))) {
     const auto group = tiles.subspan(0, kTiles);

@@ -157,7 +157,7 @@ class Builder {
     if (plan_.photo_steps == 0 && weight_bytes > kManyWeights) {
       plan_.photo_steps = static_cast<int>(plan_.steps.size());
     }
-    const int64_t budget = weight_bytes <= kFewWeights ? 16 << 10 : 768 << 10;
+    const int64_t budget = weight_bytes <= kFewWeights ? 16 << 10 : 1024 << 10;
     int64_t planes = 0;
     for (int input : step.inputs) planes += plan_.values[input].planes();
     const int64_t tile_bytes = planes * kernels_.tile_pixels() * spec.source_step * cell;

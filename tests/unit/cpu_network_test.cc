@@ -1,5 +1,6 @@
 // The project's own kernels, all that this processor has: they agree with each other, whatever the
-// sizes. That they agree with plain ATen is in network_test.cc, with timm in network_parity_test.cc.
+// sizes. That they agree with plain ATen is in network_test.cc, with timm in
+// network_parity_test.cc.
 #include "model/cpu/cpu_network.h"
 
 #include <gtest/gtest.h>
@@ -42,8 +43,9 @@ class TestNetwork {
   TestNetwork(absl::string_view variant, int height, int width, const KernelSet& kernels)
       : layout_(MakeLayout(**FindArchitecture(variant), kClasses)),
         tensors_(MakeFormulaTensors(variant, kClasses)),
-        network_(layout_, [this](const std::string& name) { return Values(name); },
-                 InputSpec{.height = height, .width = width}, kernels) {}
+        network_(
+            layout_, [this](const std::string& name) { return Values(name); },
+            InputSpec{.height = height, .width = width}, kernels) {}
 
   Output Run(const Photos& photos) const {
     std::vector<const uint8_t*> pointers;
@@ -94,8 +96,8 @@ TEST_P(CpuNetworkTest, Bf16AgreesWithFloat32AtOddSizesAndBatches) {
     const Photos photos = MakePhotos(c.batch, c.height, c.width);
     const Output expected = TestNetwork(GetParam(), c.height, c.width, Avx512Kernels()).Run(photos);
     for (const KernelSet* kernels : Bf16Kernels()) {
-      SCOPED_TRACE(absl::StrCat(kernels->name(), ": ", c.batch, " photos of ", c.height, "x",
-                                c.width));
+      SCOPED_TRACE(
+          absl::StrCat(kernels->name(), ": ", c.batch, " photos of ", c.height, "x", c.width));
       const Output output = TestNetwork(GetParam(), c.height, c.width, *kernels).Run(photos);
       EXPECT_LE(RelativeL2(output.logits, expected.logits), 1.5e-2);
       EXPECT_LE(RelativeL2(output.embeddings, expected.embeddings), 1.5e-2);
