@@ -59,7 +59,7 @@ def parse_arguments():
     add(
         "--dla-latency-flags",
         type=shlex.split,
-        default=shlex.split("--replicas 1"),
+        default=shlex.split("--optimize latency"),
         help="flags of dla-server set up for one request at a time (%(default)s)",
     )
     add("--prefix", type=shlex.split, default=[], help="command before each measuring one: taskset -c 1")

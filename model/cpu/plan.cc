@@ -140,7 +140,8 @@ class Builder {
     const bool is_dense_3x3 = conv.kernel == 3 && conv.stride == 1 && conv.groups == 1;
     if (is_dense_3x3 && plan_.stem_steps > 0) {
       step.kernel = kernels_.MakeWinograd(spec, output);
-      if (step.kernel != nullptr) step.tiles = BlockTiles(output, kernels_.tile_pixels());
+      step.tiles_are_blocks = step.kernel != nullptr;
+      if (step.tiles_are_blocks) step.tiles = BlockTiles(output, kernels_.tile_pixels());
     }
     if (step.kernel == nullptr) step.kernel = kernels_.MakeConv(spec);
     step.row_step = conv.stride;

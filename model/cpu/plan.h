@@ -37,9 +37,10 @@ struct Step {
   bool clears_last_halves = false;  // a paired output of odd width
   // Of a convolution.
   std::unique_ptr<const ConvKernel> kernel;
-  std::vector<PixelTile> tiles;  // in the order of the rows that they write
-  int row_step = 1;              // the stride
-  int rows_below = 0;            // rows of the input below the kernel's centre that are read
+  std::vector<PixelTile> tiles;   // in the order of the rows that they write
+  bool tiles_are_blocks = false;  // of 2x2 pixels instead of pixels, see KernelSet::MakeWinograd
+  int row_step = 1;               // the stride
+  int rows_below = 0;             // rows of the input below the kernel's centre that are read
   // So many tiles go through all panels before the next ones do, so that what they read stays in
   // the processor's caches.
   int64_t chunk_tiles = 0;
