@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """JPEG bytes in, five classes out: dla-server against Triton, LitServe and TorchServe, side by side.
 
-    benchmarks/serving/run.py --photos FOLDER --name NAME
+    benchmarks/serving/run.py --name NAME [--photos FOLDER]
 
 Installs the peers into virtual environments, makes the models, runs one server at a time in turns
 (A B C, A B C, ...), and writes benchmarks/results/NAME/serving.json. README.md beside this file tells
@@ -40,7 +40,7 @@ TRIES = 3
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
-    add("--photos", type=pathlib.Path, required=True, help="folder of ordinary .jpg photos")
+    add("--photos", type=pathlib.Path, default=ROOT / "tests/data/photos", help="folder of ordinary .jpg photos")
     add("--name", required=True, help="folder of the results, such as the processor's name")
     add("--servers", nargs="+", choices=list(servers.SERVERS), default=DEFAULT_SERVERS)
     add("--models", nargs="+", default=["dla34", "dla46_c"])
