@@ -87,7 +87,10 @@ absl::StatusOr<Speed> MeasureSpeed(const Model& model, const Share& share,
   auto work = [&](Lane& lane) {
     BatchOutput output;
     model.PrepareThread(share.threads);
-    lane.status = model.Run(photos, output);
+    const TimePoint created = clock.Now();
+    do {
+      lane.status = model.Run(photos, output);
+    } while (lane.status.ok() && clock.Now() - created < options.warm_up);
     const TimePoint start = warm.ArriveAndWait();
     const Duration cpu_start = cpu_time();
     while (lane.status.ok() && (lane.passes < kLeastPasses || lane.wall < options.least)) {
