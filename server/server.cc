@@ -96,7 +96,8 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
         share.max_batch, Seconds(loading));
     if (absl::StartsWith(info.engine, "libtorch")) {
       spdlog::warn(
-          "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks {}",
+          "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks "
+          "{}",
           folder.name, info.precision,
           info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
     }

@@ -97,11 +97,10 @@ TEST_F(ModelSpeedTest, PassesOnWhyTheModelFailed) {
 
 TEST(RealModelSpeedTest, TakesItsTimeOnTheMachinesClockToo) {
   const FakeModel model;
-  const absl::StatusOr<Speed> speed =
-      MeasureSpeed(model, {.replicas = 2, .threads = 1, .max_batch = 4},
-                   {.least = std::chrono::milliseconds(5),
-                    .warm_up = std::chrono::milliseconds(1),
-                    .cpus = 2}, Clock::Real());
+  const absl::StatusOr<Speed> speed = MeasureSpeed(
+      model, {.replicas = 2, .threads = 1, .max_batch = 4},
+      {.least = std::chrono::milliseconds(5), .warm_up = std::chrono::milliseconds(1), .cpus = 2},
+      Clock::Real());
   ASSERT_TRUE(speed.ok());
   EXPECT_GT(speed->photos_per_second, 0);
 }

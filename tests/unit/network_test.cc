@@ -42,8 +42,8 @@ class NetworkTest : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<Model> Load(int height, int width, Engine engine,
                               Precision precision = Precision::kFp32) {
     WriteFile(folder_.Path("config.json"), MakeConfigJson(GetParam(), kClasses, height, width));
-    auto model = LoadModel(folder_.Path(),
-                           {.device = "cpu", .precision = precision, .engine = engine});
+    auto model =
+        LoadModel(folder_.Path(), {.device = "cpu", .precision = precision, .engine = engine});
     EXPECT_TRUE(model.ok()) << model.status();
     return *std::move(model);
   }
