@@ -24,12 +24,15 @@
 #include "model/architecture.h"
 #include "model/aten_network.h"
 #include "model/checkpoint.h"
-#include "model/cpu/cpu_network.h"
 #include "model/model_config.h"
 #include "model/network.h"
 #include "model/safetensors.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
+
+#ifdef DLA_OWN_KERNELS
+#include "model/cpu/cpu_network.h"
+#endif
 
 // See dla_embed_file in model/CMakeLists.txt.
 extern "C" {
@@ -163,7 +166,9 @@ class DlaModel final : public Model {
 
   void PrepareThread(int compute_threads) const override {
     UseThreads(compute_threads);
+#ifdef DLA_OWN_KERNELS
     cpu::CpuNetwork::UseThreads(compute_threads);
+#endif
   }
 
   absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {

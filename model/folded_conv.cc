@@ -37,14 +37,4 @@ FoldedConv FoldedConv::Outputs(int begin, int end) const {
   return part;
 }
 
-FoldedConv FoldedConv::Inputs(int begin, int end) const {
-  const int64_t area = int64_t{kernel} * kernel;
-  FoldedConv part = {end - begin, out_channels, kernel, stride, groups, {}, {}};
-  for (int out = 0; out < out_channels; ++out) {
-    const auto row = weight.begin() + out * in_channels * area;
-    part.weight.insert(part.weight.end(), row + begin * area, row + end * area);
-  }
-  return part;
-}
-
 }  // namespace dla

@@ -25,8 +25,6 @@ struct FoldedConv {
 
   // What puts out the channels [begin, end) alone. Without groups.
   FoldedConv Outputs(int begin, int end) const;
-  // What the input channels [begin, end) contribute, without bias. Without groups.
-  FoldedConv Inputs(int begin, int end) const;
 };
 
 // conv(x) x gamma / sqrt(variance + 1e-5) + (beta - mean x gamma / sqrt(variance + 1e-5)), the

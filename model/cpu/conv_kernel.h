@@ -56,7 +56,7 @@ class ConvKernel {
   virtual ~ConvKernel() = default;
 
   // Computes all planes of the output at these tiles. For tiles that are not full, memory of up to
-  // 32 pixels beyond the input's is read, and ignored.
+  // two rows and 32 pixels beyond the input's is read, and ignored.
   virtual void Run(absl::Span<const ConvPiece> pieces) const = 0;
 };
 

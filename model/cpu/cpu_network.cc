@@ -56,7 +56,9 @@ class CpuNetwork::Workspace {
     photo_bytes_ = aligned(plan.photo_bytes, kPage);
     brief_bytes_ = aligned(plan.brief_bytes, kPage);
     // Tiles read beyond the last value, see ConvKernel.
-    const int64_t guard = 64 * cell_;
+    int pitch = 0;
+    for (const Value& value : plan.values) pitch = std::max(pitch, value.geometry.pitch());
+    const int64_t guard = (2 * pitch + 64) * cell_;
     constexpr int64_t kHugePage = 2 << 20;
     const int64_t bytes = aligned(brief_bytes_ * lanes + photo_bytes_ * photos + guard, kHugePage);
     memory_ = static_cast<char*>(std::aligned_alloc(kHugePage, bytes));
