@@ -12,6 +12,7 @@
 #include "model/architecture.h"
 #include "model/layout.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/variants.h"
 
 namespace dla::cpu {
 namespace {
@@ -99,13 +100,7 @@ TEST_P(CpuPlanTest, TilesCoverEveryPixelOfAConvolutionsOutput) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, CpuPlanTest, ::testing::ValuesIn([] {
-                           std::vector<std::string> names;
-                           for (const Architecture& a : AllArchitectures()) {
-                             names.emplace_back(a.name);
-                           }
-                           return names;
-                         }()),
+INSTANTIATE_TEST_SUITE_P(, CpuPlanTest, ::testing::ValuesIn(VariantsToTest()),
                          [](const auto& variant) { return variant.param; });
 
 }  // namespace

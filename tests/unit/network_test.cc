@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "model/architecture.h"
 #include "model/dla_model.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/variants.h"
 
 namespace dla {
 namespace {
@@ -86,15 +86,7 @@ TEST_P(NetworkTest, PhotosOfABatchDoNotTouchEachOther) {
   }
 }
 
-std::vector<std::string> Variants() {
-  std::vector<std::string> names;
-  for (const Architecture& architecture : AllArchitectures()) {
-    names.emplace_back(architecture.name);
-  }
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(, NetworkTest, ::testing::ValuesIn(Variants()),
+INSTANTIATE_TEST_SUITE_P(, NetworkTest, ::testing::ValuesIn(VariantsToTest()),
                          [](const auto& variant) { return variant.param; });
 
 }  // namespace
