@@ -6,6 +6,7 @@
 #include <httplib.h>
 
 #include <cstring>
+#include <future>
 #include <mutex>
 #include <set>
 #include <string>
@@ -22,14 +23,9 @@ namespace {
 using ::testing::HasSubstr;
 
 absl::StatusOr<Answer> Ask(LoadTarget& target, size_t photo) {
-  absl::StatusOr<Answer> answer;
-  absl::Notification done;
-  target.Send(photo, [&](absl::StatusOr<Answer> result) {
-    answer = std::move(result);
-    done.Notify();
-  });
-  done.WaitForNotification();
-  return answer;
+  std::promise<absl::StatusOr<Answer>> answer;
+  target.Send(photo, [&](absl::StatusOr<Answer> result) { answer.set_value(std::move(result)); });
+  return answer.get_future().get();
 }
 
 // Serves `service` on a free port.
