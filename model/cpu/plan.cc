@@ -25,16 +25,18 @@ std::vector<PixelTile> TilesAcrossRows(const PlaneGeometry& geometry, int tile_p
   return tiles;
 }
 
-// Tiles of one row each. The last of a row may overlap the one before it.
+// Tiles of one row each. The last of a row may begin before the one before it ends, but leaves
+// those pixels to it, for two threads may compute them.
 std::vector<PixelTile> TilesOfRows(const PlaneGeometry& from, int row_step, int column_step,
                                    const PlaneGeometry& to, int tile_pixels) {
   std::vector<PixelTile> tiles;
   for (int y = 0; y < to.height; ++y) {
     for (int begin = 0; begin < to.width; begin += tile_pixels) {
       const int x = std::min(begin, std::max(to.width - tile_pixels, 0));
-      const int count = std::min(tile_pixels, to.width);
+      const unsigned all = (1U << std::min(tile_pixels, to.width)) - 1;
+      const unsigned done = (1U << (begin - x)) - 1;
       tiles.push_back({y * row_step * from.pitch() + x * column_step, y * to.pitch() + x,
-                       static_cast<uint16_t>((1U << count) - 1), 0});
+                       static_cast<uint16_t>(all & ~done), 0});
     }
   }
   return tiles;
