@@ -16,6 +16,10 @@
 #define DLA_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma,avx512bf16")))
 #define DLA_AVX512_INLINE DLA_AVX512 __attribute__((always_inline)) static inline
 
+// For what reads pixels: beyond the input of a tile that is not full, perhaps where another thread
+// writes, which is ignored (see ConvKernel). ThreadSanitizer need not look.
+#define DLA_READS_BEYOND __attribute__((noinline, no_sanitize("thread")))
+
 namespace dla::cpu {
 
 // With 32 outputs each they take 28 of the 32 registers. Rows of 14, 28, 56 or 112 pixels, which is

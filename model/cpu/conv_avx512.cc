@@ -86,8 +86,8 @@ class Avx512Kernel final : public ConvKernel {
                            int panel) const;
   // taps: first pixel of each; source: bytes from there to the tile's first.
   template <int64_t kStep>
-  DLA_AVX512 void AddParts(absl::Span<const Part> parts, const char* const* taps, int64_t source,
-                           Sums& result) const;
+  DLA_AVX512 DLA_READS_BEYOND void AddParts(absl::Span<const Part> parts, const char* const* taps,
+                                            int64_t source, Sums& result) const;
   DLA_AVX512 void Finish(const Sums& sums, const PixelTile& tile, const char* residual,
                          char* target) const;
 

@@ -28,8 +28,8 @@ class WinogradKernel final : public ConvKernel {
  private:
   struct Memory;
 
-  DLA_AVX512 void TransformInput(const ConvBuffers& buffers, const PixelTile& tile,
-                                 float* target) const;
+  DLA_AVX512 DLA_READS_BEYOND void TransformInput(const ConvBuffers& buffers, const PixelTile& tile,
+                                                  float* target) const;
   DLA_AVX512 void Multiply(int panel, int element, const float* input, float* sums) const;
   DLA_AVX512 void TransformOutput(const ConvBuffers& buffers, const PixelTile& tile, int panel,
                                   const float* sums) const;
