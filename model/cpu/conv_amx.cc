@@ -13,6 +13,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "model/cpu/conv_kernel.h"
+#include "model/cpu/prefetch.h"
 
 #define DLA_AMX \
   __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
@@ -82,14 +83,20 @@ class AmxKernel final : public ConvKernel {
   explicit AmxKernel(const ConvSpec& spec);
 
   void Run(absl::Span<const ConvPiece> pieces) const override {
+    int64_t tiles = 0;
+    for (const ConvPiece& piece : pieces) tiles += static_cast<int64_t>(piece.tiles.size());
+    const absl::Span<const char> weights(weights_, panels_ * panel_bytes_);
     for (int panel = 0; panel < panels_; ++panel) {
-      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel);
+      const int after = (panel + 1) % panels_;
+      Prefetch next(weights, after * panel_bytes_, (after + 1) * panel_bytes_,
+                    tiles / 2 * static_cast<int64_t>(taps_.size()));
+      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel, next);
     }
   }
 
  private:
-  DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                        int panel) const;
+  DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles, int panel,
+                        Prefetch& next) const;
 
   const int panels_;
   const std::vector<Tap> taps_;
@@ -126,8 +133,8 @@ AmxKernel::AmxKernel(const ConvSpec& spec)
   }
 }
 
-void AmxKernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                         int panel) const {
+void AmxKernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles, int panel,
+                         Prefetch& next) const {
   absl::InlinedVector<const char*, 64> taps(taps_.size());
   for (size_t i = 0; i < taps.size(); ++i) {
     taps[i] = buffers.sources[taps_[i].plane + panel * plane_shift_] +
@@ -150,6 +157,7 @@ void AmxKernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile>
     _tile_loadd(3, bias + 16, 0);
     const char* w = weights;
     for (const char* tap : taps) {
+      next.Some();
       _tile_loadd(6, w, 64);
       _tile_loadd(4, tap + first, step_bytes_);
       _tile_dpbf16ps(0, 4, 6);

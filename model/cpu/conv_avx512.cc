@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "model/cpu/aligned_vector.h"
 #include "model/cpu/avx512_sums.h"
 #include "model/cpu/conv_kernel.h"
+#include "model/cpu/prefetch.h"
 
 namespace dla::cpu {
 namespace {
@@ -53,8 +55,15 @@ class Avx512Kernel final : public ConvKernel {
   explicit Avx512Kernel(const ConvSpec& spec);
 
   void Run(absl::Span<const ConvPiece> pieces) const override {
-    for (int panel = 0; panel + 1 < static_cast<int>(first_part_.size()); ++panel) {
-      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel);
+    int64_t tiles = 0;
+    for (const ConvPiece& piece : pieces) tiles += static_cast<int64_t>(piece.tiles.size());
+    const int panels = static_cast<int>(first_part_.size()) - 1;
+    for (int panel = 0; panel < panels; ++panel) {
+      const int after = (panel + 1) % panels;
+      const int64_t parts = first_part_[panel + 1] - first_part_[panel];
+      Prefetch next(absl::MakeConstSpan(weights_), first_weight_[after], first_weight_[after + 1],
+                    parts * tiles);
+      for (const ConvPiece& piece : pieces) RunPanel(piece.buffers, piece.tiles, panel, next);
     }
   }
 
@@ -82,12 +91,12 @@ class Avx512Kernel final : public ConvKernel {
 
   void AddPart(int tap, Outputs outputs, const float* weights);
 
-  DLA_AVX512 void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                           int panel) const;
+  DLA_AVX512 void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles, int panel,
+                           Prefetch& next) const;
   // taps: first pixel of each; source: bytes from there to the tile's first.
   template <int64_t kStep>
   DLA_AVX512 DLA_READS_BEYOND void AddParts(absl::Span<const Part> parts, const char* const* taps,
-                                            int64_t source, Sums& result) const;
+                                            int64_t source, Sums& result, Prefetch& next) const;
   DLA_AVX512 void Finish(const Sums& sums, const PixelTile& tile, const char* residual,
                          char* target) const;
 
@@ -97,9 +106,10 @@ class Avx512Kernel final : public ConvKernel {
   const bool relu_;
   const std::vector<float> bias_;
   std::vector<Part> parts_;
-  std::vector<int> first_part_;   // of each panel, and the end
+  std::vector<int> first_part_;  // of each panel, and the end
+  std::vector<int64_t> first_weight_;
   std::vector<uint16_t> inputs_;  // bytes from a cell's begin
-  std::vector<uint32_t> weights_;
+  AlignedVector<uint32_t> weights_;
 };
 
 template <typename Type>
@@ -112,6 +122,7 @@ Avx512Kernel<Type>::Avx512Kernel(const ConvSpec& spec)
   const float* weights = spec.weights.data();
   for (int panel = 0; panel < spec.panels; ++panel) {
     first_part_.push_back(static_cast<int>(parts_.size()));
+    first_weight_.push_back(static_cast<int64_t>(weights_.size()));
     for (size_t tap = 0; tap < taps_.size(); ++tap, weights += kCell * kCell) {
       for (const Outputs outputs : {Outputs::kAll, Outputs::kLow, Outputs::kHigh}) {
         AddPart(static_cast<int>(tap), outputs, weights);
@@ -119,6 +130,7 @@ Avx512Kernel<Type>::Avx512Kernel(const ConvSpec& spec)
     }
   }
   first_part_.push_back(static_cast<int>(parts_.size()));
+  first_weight_.push_back(static_cast<int64_t>(weights_.size()));
 }
 
 // Adds the part of a tap's inputs that matter to just these outputs.
@@ -153,9 +165,10 @@ void Avx512Kernel<Type>::AddPart(int tap, Outputs outputs, const float* weights)
 template <typename Type>
 template <int64_t kStep>
 void Avx512Kernel<Type>::AddParts(absl::Span<const Part> parts, const char* const* taps,
-                                  int64_t source, Sums& result) const {
+                                  int64_t source, Sums& result, Prefetch& next) const {
   Sums sums = result;
   for (const Part& part : parts) {
+    next.Some();
     const char* const cell = taps[part.tap] + source;
     const uint32_t* weights = weights_.data() + part.weights;
     switch (part.outputs) {
@@ -202,7 +215,7 @@ void Avx512Kernel<Type>::Finish(const Sums& sums, const PixelTile& tile, const c
 
 template <typename Type>
 void Avx512Kernel<Type>::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
-                                  int panel) const {
+                                  int panel, Prefetch& next) const {
   absl::InlinedVector<const char*, 64> taps(taps_.size());
   for (size_t i = 0; i < taps.size(); ++i) {
     taps[i] = buffers.sources[taps_[i].plane + panel * plane_shift_] + taps_[i].pixel * kBytes;
@@ -215,7 +228,7 @@ void Avx512Kernel<Type>::RunPanel(const ConvBuffers& buffers, absl::Span<const P
   // Some tiles go through some taps' weights together, which thus come out of the first cache for
   // all but one of them.
   constexpr size_t kTiles = 2;
-  constexpr size_t kParts = 8;
+  constexpr size_t kParts = 4;
   Sums sums[kTiles];
   for (; !tiles.empty(); tiles.remove_prefix(std::min(kTiles, tiles.size()))) {
     const auto group = tiles.subspan(0, kTiles);
@@ -229,8 +242,8 @@ void Avx512Kernel<Type>::RunPanel(const ConvBuffers& buffers, absl::Span<const P
       const auto some = parts.subspan(part, kParts);
       for (size_t i = 0; i < group.size(); ++i) {
         const int64_t source = group[i].source * kBytes;
-        step_bytes_ == kBytes ? AddParts<kBytes>(some, taps.data(), source, sums[i])
-                              : AddParts<2 * kBytes>(some, taps.data(), source, sums[i]);
+        step_bytes_ == kBytes ? AddParts<kBytes>(some, taps.data(), source, sums[i], next)
+                              : AddParts<2 * kBytes>(some, taps.data(), source, sums[i], next);
       }
     }
     for (size_t i = 0; i < group.size(); ++i) {

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/cpu/aligned_vector.h"
 #include "model/cpu/avx512_sums.h"
 #include "model/cpu/conv_kernel.h"
+#include "model/cpu/prefetch.h"
 
 namespace dla::cpu {
 namespace {
@@ -30,7 +32,9 @@ class WinogradKernel final : public ConvKernel {
 
   DLA_AVX512 DLA_READS_BEYOND void TransformInput(const ConvBuffers& buffers, const PixelTile& tile,
                                                   float* target) const;
-  DLA_AVX512 void Multiply(int panel, int element, const float* input, float* sums) const;
+  // weights: [planes][32 inputs][32 outputs]
+  DLA_AVX512 void Multiply(const float* weights, const float* input, float* sums,
+                           Prefetch& next) const;
   DLA_AVX512 void TransformOutput(const ConvBuffers& buffers, const PixelTile& tile, int panel,
                                   const float* sums) const;
   // First pixel of a block, in bytes from the plane's.
@@ -47,7 +51,7 @@ class WinogradKernel final : public ConvKernel {
   const int planes_;
   const bool relu_;
   const std::vector<float> bias_;
-  std::vector<float> weights_;  // U: [panels][elements][planes][32 inputs][32 outputs]
+  AlignedVector<float> weights_;  // U: [panels][elements][planes][32 inputs][32 outputs]
 };
 
 WinogradKernel::WinogradKernel(const ConvSpec& spec, const PlaneGeometry& geometry)
@@ -113,16 +117,16 @@ void WinogradKernel::TransformInput(const ConvBuffers& buffers, const PixelTile&
 }
 
 // input: [planes][blocks][32]; sums: [blocks][32]
-void WinogradKernel::Multiply(int panel, int element, const float* input, float* sums) const {
+void WinogradKernel::Multiply(const float* weights, const float* input, float* sums,
+                              Prefetch& next) const {
   Sums products;
   [&]<size_t... kBlock>(std::index_sequence<kBlock...>) DLA_AVX512 {
     ((products.low[kBlock] = _mm512_setzero_ps()), ...);
     ((products.high[kBlock] = _mm512_setzero_ps()), ...);
   }
   (std::make_index_sequence<kBlocks>());
-  const float* weights =
-      weights_.data() + (int64_t{panel} * kElements + element) * planes_ * kCell * kCell;
   for (int plane = 0; plane < planes_; ++plane, input += kBlocks * kCell) {
+    next.Some();
     for (int k = 0; k < kCell; ++k, weights += kCell) {
       AddProducts<Float32, kBytes, Outputs::kAll>(
           products, reinterpret_cast<const char*>(input + k),
@@ -211,12 +215,19 @@ void WinogradKernel::Run(absl::Span<const ConvPiece> pieces) const {
     for (size_t i = 0; i < group.size(); ++i) {
       TransformInput(*group[i].buffers, *group[i].tile, input + i * InputFloats());
     }
+    const int64_t matrix = int64_t{planes_} * kCell * kCell;
+    const int64_t matrices = int64_t{panels_} * kElements;
     for (int panel = 0; panel < panels_; ++panel) {
       for (int element = 0; element < kElements; ++element) {
+        const int64_t at = int64_t{panel} * kElements + element;
+        const int64_t after = (at + 1) % matrices;
+        Prefetch next(absl::MakeConstSpan(weights_), after * matrix, (after + 1) * matrix,
+                      static_cast<int64_t>(group.size()) * planes_);
         for (size_t i = 0; i < group.size(); ++i) {
           const int64_t element_floats = int64_t{planes_} * kBlocks * kCell;
-          Multiply(panel, element, input + i * InputFloats() + element * element_floats,
-                   sums + i * kSumFloats + int64_t{element} * kBlocks * kCell);
+          Multiply(weights_.data() + at * matrix,
+                   input + i * InputFloats() + element * element_floats,
+                   sums + i * kSumFloats + int64_t{element} * kBlocks * kCell, next);
         }
       }
       for (size_t i = 0; i < group.size(); ++i) {

@@ -155,9 +155,10 @@ class Builder {
     constexpr int64_t kFewWeights = 32 << 10;
     const int64_t cell = CellBytes(plan_.element);
     const int64_t weight_bytes = static_cast<int64_t>(spec.weights.size()) * cell / kCell;
-    // Weights that only the third cache holds should be read once for all photos.
-    constexpr int64_t kManyWeights = 256 << 10;
-    if (plan_.photo_steps == 0 && weight_bytes > kManyWeights) {
+    // From where a photo's weights take more memory than its pixels, they should be read once for
+    // all photos.
+    constexpr int64_t kManyWeights = 300 << 10;
+    if (plan_.photo_steps == 0 && static_cast<int64_t>(spec.weights.size()) > kManyWeights) {
       plan_.photo_steps = static_cast<int>(plan_.steps.size());
     }
     const int64_t budget = weight_bytes <= kFewWeights ? 16 << 10 : 1024 << 10;
