@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/cpu/plan.h"
+#include "model/cpu/stem.h"
 
 namespace dla::cpu {
 namespace {
@@ -30,12 +31,6 @@ std::vector<Life> FindLives(const Plan& plan) {
     if (step.residual >= 0) lives[step.residual].last = i;
   }
   lives[plan.output].last = static_cast<int>(plan.steps.size());
-  // The stem's steps run side by side.
-  for (Life& life : lives) {
-    if (life.first >= plan.stem_steps) continue;
-    life.first = 0;
-    life.last = std::max(life.last, plan.stem_steps - 1);
-  }
   return lives;
 }
 
@@ -71,12 +66,29 @@ int64_t Place(std::vector<Life> lives, Plan& plan) {
   return total;
 }
 
+// What the stem's steps read, one behind the other. The first strip takes the most rows: it keeps
+// none of an earlier one.
+void PlaceStrips(Plan& plan) {
+  RowRange rows{0, kStripRows};
+  for (int i = plan.stem_steps - 1; i >= 0; --i) {
+    Value& value = plan.values[plan.steps[i].inputs.front()];
+    rows = plan.steps[i].InputRows(rows);
+    value.strip_rows = rows.size();
+    value.offset = plan.strip_bytes;
+    // A zero before the first row; tiles read up to two rows and 32 pixels beyond the last one.
+    const int64_t cells = 1 + int64_t{rows.size() + 2} * value.geometry.pitch() + 32;
+    plan.strip_bytes += cells * CellBytes(plan.element);
+  }
+}
+
 }  // namespace
 
 void PlaceValues(Plan& plan) {
+  PlaceStrips(plan);
   std::vector<Life> brief;
   std::vector<Life> others;
   for (const Life& life : FindLives(plan)) {
+    if (plan.values[life.value].strip_rows > 0) continue;
     plan.values[life.value].brief = life.last < plan.photo_steps;
     (plan.values[life.value].brief ? brief : others).push_back(life);
   }

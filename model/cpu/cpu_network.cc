@@ -10,13 +10,10 @@
 
 #include "absl/container/inlined_vector.h"
 #include "model/cpu/classifier.h"
+#include "model/cpu/pixel_ops.h"
 
 namespace dla::cpu {
 namespace {
-
-// Rows of the photo after which the stem's convolutions catch up: few enough that what one writes
-// is still in the processor's second cache when the next reads it.
-constexpr int kStripRows = 16;
 
 // The calling thread's, see CpuNetwork::UseThreads.
 thread_local std::unique_ptr<ThreadTeam> this_threads_team;
@@ -32,7 +29,7 @@ void CpuNetwork::UseThreads(int threads) {
   if (Team().size() != threads) this_threads_team = std::make_unique<ThreadTeam>(threads);
 }
 
-// Memory for the values of some photos, one photo's after the other's.
+// Memory for the values of some photos, one photo's after the other's, and for the stem's strips.
 class CpuNetwork::Workspace {
  public:
   template <typename Pointer>
@@ -55,12 +52,14 @@ class CpuNetwork::Workspace {
     constexpr int64_t kPage = 4096;
     photo_bytes_ = aligned(plan.photo_bytes, kPage);
     brief_bytes_ = aligned(plan.brief_bytes, kPage);
+    strip_bytes_ = aligned(plan.strip_bytes, kPage);
     // Tiles read beyond the last value, see ConvKernel.
     int pitch = 0;
     for (const Value& value : plan.values) pitch = std::max(pitch, value.geometry.pitch());
     const int64_t guard = (2 * pitch + 64) * cell_;
     constexpr int64_t kHugePage = 2 << 20;
-    const int64_t bytes = aligned(brief_bytes_ * lanes + photo_bytes_ * photos + guard, kHugePage);
+    const int64_t bytes =
+        aligned((strip_bytes_ + brief_bytes_) * lanes + photo_bytes_ * photos + guard, kHugePage);
     memory_ = static_cast<char*>(std::aligned_alloc(kHugePage, bytes));
     if (memory_ == nullptr) throw std::bad_alloc();
     madvise(memory_, bytes, MADV_HUGEPAGE);  // fewer misses of the address cache; may fail
@@ -76,11 +75,15 @@ class CpuNetwork::Workspace {
   // Has a photo use a lane's memory for its brief values from now on.
   void UseLane(int photo, int lane) { lane_of_photo_[photo] = lane; }
 
+  // A lane's memory for the stem.
+  char* Strips(int lane) const { return memory_ + lane * strip_bytes_; }
+
   // Begin of a value's plane.
   char* Begin(int photo, int value, int plane = 0) const {
     const Value& v = plan_.values[value];
-    char* const begin = v.brief ? memory_ + lane_of_photo_[photo] * brief_bytes_
-                                : memory_ + lanes_ * brief_bytes_ + photo * photo_bytes_;
+    char* const briefs = memory_ + lanes_ * strip_bytes_;
+    char* const begin = v.brief ? briefs + lane_of_photo_[photo] * brief_bytes_
+                                : briefs + lanes_ * brief_bytes_ + photo * photo_bytes_;
     return begin + v.offset + plane * v.geometry.cells() * cell_;
   }
   // First pixel of a value's plane.
@@ -117,15 +120,16 @@ class CpuNetwork::Workspace {
   const int64_t cell_;
   int64_t photo_bytes_;
   int64_t brief_bytes_;
-  char* memory_;  // each lane's brief values, then each photo's others
+  int64_t strip_bytes_;
+  char* memory_;  // each lane's strips, each lane's brief values, then each photo's others
   std::vector<int> lane_of_photo_;
 };
 
 CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
                        const KernelSet& kernels)
     : kernels_(kernels),
-      windows_(input),
       plan_(MakePlan(layout, source, input.height, input.width, kernels)),
+      stem_(input, plan_),
       classes_(layout.num_classes),
       features_(layout.embedding_size),
       fc_weight_(source("fc.weight")),
@@ -143,58 +147,6 @@ std::unique_ptr<CpuNetwork::Workspace> CpuNetwork::TakeWorkspace(int photos, int
     }
   }
   return std::make_unique<Workspace>(plan_, photos, lanes);
-}
-
-// All of the stem's steps for one photo, some rows of each at a time.
-void CpuNetwork::RunStem(const uint8_t* photo, int index, Workspace& workspace) const {
-  struct Progress {
-    Workspace::ConvPlanes planes;
-    size_t tile = 0;  // the next
-    int rows = 0;     // complete ones of the output
-  };
-  std::vector<Progress> progress;
-  workspace.ClearBorders(index, 0);
-  for (int i = 0; i < plan_.stem_steps; ++i) {
-    progress.push_back({workspace.PlanesOf(plan_.steps[i], index)});
-    if (plan_.steps[i].clears_border) workspace.ClearBorders(index, plan_.steps[i].output);
-  }
-  const int height = plan_.values.front().geometry.height;
-  for (int ready = 0; ready < height;) {
-    const int first = ready;
-    ready = std::min(height, ready + kStripRows);
-    windows_.Write(photo, first, ready, workspace.First(index, 0), plan_.element);
-    int rows = ready;  // complete ones of the input
-    for (int i = 0; i < plan_.stem_steps; ++i) {
-      const Step& step = plan_.steps[i];
-      const PlaneGeometry& input = plan_.values[step.inputs.front()].geometry;
-      const Value& output = plan_.values[step.output];
-      Progress& p = progress[i];
-      // Output rows whose inputs are complete: row y reads up to row_step * y + rows_below.
-      const int last = rows - 1 - step.rows_below;
-      const int end = rows == input.height ? output.geometry.height
-                      : last < 0           ? 0
-                                           : last / step.row_step + 1;
-      const size_t begin = p.tile;
-      const int pitch = output.geometry.pitch();
-      auto last_row = [&](const PixelTile& tile) {
-        return (tile.target + kernels_.tile_pixels() - 1) / pitch;
-      };
-      while (p.tile < step.tiles.size() &&
-             (end == output.geometry.height || last_row(step.tiles[p.tile]) < end)) {
-        ++p.tile;
-      }
-      step.kernel->Run(
-          {{p.planes.buffers(), absl::MakeConstSpan(step.tiles).subspan(begin, p.tile - begin)}});
-      const int before = p.rows;
-      p.rows =
-          p.tile == step.tiles.size() ? output.geometry.height : step.tiles[p.tile].target / pitch;
-      if (step.clears_last_halves) {
-        ClearLastHalves(workspace.First(index, step.output), output.geometry, before, p.rows,
-                        plan_.element);
-      }
-      rows = p.rows;
-    }
-  }
 }
 
 void CpuNetwork::RunConv(const Step& step, Workspace& workspace, int first, int end,
@@ -264,6 +216,12 @@ void CpuNetwork::RunStep(const Step& step, Workspace& workspace, int first, int 
 void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspace& workspace,
                                ThreadTeam& team) const {
   const auto count = static_cast<int>(photos.size());
+  const Step& last = plan_.steps[plan_.stem_steps - 1];  // of the stem
+  auto run_stem = [&](int photo, RowRange rows, int lane) {
+    stem_.Run(photos[photo], rows, workspace.Strips(lane),
+              workspace.PlanesOf(last, photo).targets.data());
+  };
+  const int height = plan_.values[last.output].geometry.height;
   if (count % team.size() == 0) {
     // Each thread takes photos of its own.
     const int share = count / team.size();
@@ -272,7 +230,8 @@ void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspac
       ThreadTeam alone(1);
       for (int i = lane * share; i < (lane + 1) * share; ++i) {
         workspace.UseLane(i, lane);
-        RunStem(photos[i], i, workspace);
+        if (last.clears_border) workspace.ClearBorders(i, last.output);
+        run_stem(i, {0, height}, lane);
         for (int step = plan_.stem_steps; step < plan_.photo_steps; ++step) {
           RunStep(plan_.steps[step], workspace, i, i + 1, alone);
         }
@@ -281,15 +240,14 @@ void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspac
     return;
   }
   // All threads work on one photo after the other.
-  const int height = plan_.values.front().geometry.height;
   for (int i = 0; i < count; ++i) {
     workspace.UseLane(i, 0);
-    workspace.ClearBorders(i, 0);
-    team.RunRanges(height, [&](int64_t begin, int64_t end) {
-      windows_.Write(photos[i], static_cast<int>(begin), static_cast<int>(end),
-                     workspace.First(i, 0), plan_.element);
+    if (last.clears_border) workspace.ClearBorders(i, last.output);
+    team.Run([&](int lane) {
+      kernels_.BeginThread();
+      run_stem(i, {height * lane / team.size(), height * (lane + 1) / team.size()}, lane);
     });
-    for (int step = 0; step < plan_.photo_steps; ++step) {
+    for (int step = plan_.stem_steps; step < plan_.photo_steps; ++step) {
       RunStep(plan_.steps[step], workspace, i, i + 1, team);
     }
   }

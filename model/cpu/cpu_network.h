@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "model/cpu/pixel_ops.h"
 #include "model/cpu/plan.h"
+#include "model/cpu/stem.h"
 #include "model/cpu/thread_team.h"
 #include "model/folded_conv.h"
 #include "model/input_spec.h"
@@ -37,7 +37,6 @@ class CpuNetwork final : public Network {
   // The steps up to Plan::photo_steps.
   void RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspace& workspace,
                      ThreadTeam& team) const;
-  void RunStem(const uint8_t* photo, int index, Workspace& workspace) const;
   // A step for the photos [first, end).
   void RunStep(const Step& step, Workspace& workspace, int first, int end, ThreadTeam& team) const;
   void RunConv(const Step& step, Workspace& workspace, int first, int end, ThreadTeam& team) const;
@@ -46,8 +45,8 @@ class CpuNetwork final : public Network {
   std::unique_ptr<Workspace> TakeWorkspace(int photos, int lanes) const;
 
   const KernelSet& kernels_;
-  const WindowWriter windows_;
   const Plan plan_;
+  const Stem stem_;
   const int classes_;
   const int features_;
   std::vector<float> fc_weight_;  // [classes, features]

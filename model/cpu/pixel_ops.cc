@@ -2,7 +2,7 @@
 
 #include <immintrin.h>
 
-#include <bit>
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -21,11 +21,6 @@ DLA_AVX512_INLINE __m256i ToBf16(__m512 values) {
   const __mmask16 nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(
       _mm512_mask_mov_epi32(rounded, nan, _mm512_or_epi32(bits, _mm512_set1_epi32(0x400000))), 16));
-}
-
-uint16_t ToBf16(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 // 16 of a cell's channels. `half` is 0 or 1.
@@ -172,46 +167,59 @@ void GlobalAverage(const char* source, const PlaneGeometry& geometry, Element el
 
 WindowWriter::WindowWriter(const InputSpec& spec) : height_(spec.height), width_(spec.width) {
   for (int channel = 0; channel < 3; ++channel) {
-    const float scale = 1 / (255 * spec.std[channel]);
-    const float offset = -spec.mean[channel] / spec.std[channel];
-    for (int value = 0; value < 256; ++value) {
-      const float normalized = static_cast<float>(value) * scale + offset;
-      float32_[channel][value] = normalized;
-      bf16_[channel][value] = uint64_t{ToBf16(normalized)} << 16 * channel;
+    scale_[channel] = 1 / (255 * spec.std[channel]);
+    offset_[channel] = -spec.mean[channel] / spec.std[channel];
+  }
+}
+
+template <Element kElement>
+DLA_AVX512 void WindowWriter::WriteRow(const uint8_t* photo, char* pixels) const {
+  constexpr int kPixels = 4;  // at a time
+  constexpr int kBytes = CellBytes(kElement) / 8;
+  const __m512 scale = _mm512_broadcast_f32x4(_mm_loadu_ps(scale_.data()));
+  const __m512 offset = _mm512_broadcast_f32x4(_mm_loadu_ps(offset_.data()));
+  const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
+  const auto write = [&](int x, int count) DLA_AVX512 __attribute__((always_inline)) {
+    const auto values = static_cast<__mmask16>((1U << 4 * count) - 1);
+    const __m128i bytes =
+        _mm_maskz_loadu_epi8(static_cast<__mmask16>((1U << 3 * count) - 1), photo + 3 * x);
+    const __m512 normalized = _mm512_fmadd_ps(
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_shuffle_epi8(bytes, spread))), scale, offset);
+    if constexpr (kElement == Element::kFloat32) {
+      _mm512_mask_storeu_ps(pixels + x * kBytes, values, normalized);
+    } else {
+      _mm256_mask_storeu_epi16(pixels + x * kBytes, values, ToBf16(normalized));
     }
-  }
+  };
+  int x = 0;
+  for (; x + kPixels <= width_; x += kPixels) write(x, kPixels);
+  if (x < width_) write(x, width_ - x);
 }
 
-void WindowWriter::WriteRow(const uint8_t* photo, uint64_t* pixels) const {
-  for (int x = 0; x < width_; ++x, photo += 3) {
-    pixels[x] = bf16_[0][photo[0]] | bf16_[1][photo[1]] | bf16_[2][photo[2]];
-  }
-}
-
-void WindowWriter::WriteRow(const uint8_t* photo, Float32Pixel* pixels) const {
-  for (int x = 0; x < width_; ++x, photo += 3) {
-    pixels[x] = {float32_[0][photo[0]], float32_[1][photo[1]], float32_[2][photo[2]], 0};
-  }
-}
-
-template <typename Pixel>
-void WindowWriter::WriteWindows(const uint8_t* photo, int first, int end, char* target) const {
-  constexpr int kWindow = 8;                         // pixels
-  std::vector<Pixel> row(width_ + 3 + kWindow - 2);  // 3 zeros before the photo, 3 or more behind
+template <Element kElement>
+DLA_AVX512 void WindowWriter::WriteWindows(const uint8_t* photo, int first, int end,
+                                           char* target) const {
+  constexpr int64_t kCellBytes = CellBytes(kElement);
+  constexpr int kPixelBytes = kCellBytes / 8;
+  // 3 zeros before the photo's pixels, 3 or more behind.
+  std::vector<char> row((width_ + 10) * kPixelBytes);
   const PlaneGeometry to = geometry();
   for (int y = first; y < end; ++y) {
-    WriteRow(photo + int64_t{y} * width_ * 3, row.data() + 3);
-    char* cell = target + int64_t{y} * to.pitch() * kWindow * sizeof(Pixel);
-    for (int x = 0; x < to.width; ++x, cell += kWindow * sizeof(Pixel)) {
-      std::memcpy(cell, row.data() + 2 * x, kWindow * sizeof(Pixel));
+    WriteRow<kElement>(photo + int64_t{y} * width_ * 3, row.data() + 3 * kPixelBytes);
+    const char* window = row.data();
+    char* cell = target + int64_t{y} * to.pitch() * kCellBytes;
+    for (int x = 0; x < to.width; ++x, window += 2 * kPixelBytes, cell += kCellBytes) {
+      for (int64_t byte = 0; byte < kCellBytes; byte += 64) {
+        _mm512_store_si512(cell + byte, _mm512_loadu_si512(window + byte));
+      }
     }
   }
 }
 
 void WindowWriter::Write(const uint8_t* photo, int first, int end, char* target,
                          Element element) const {
-  element == Element::kBf16 ? WriteWindows<uint64_t>(photo, first, end, target)
-                            : WriteWindows<Float32Pixel>(photo, first, end, target);
+  element == Element::kBf16 ? WriteWindows<Element::kBf16>(photo, first, end, target)
+                            : WriteWindows<Element::kFloat32>(photo, first, end, target);
 }
 
 }  // namespace dla::cpu

@@ -49,19 +49,17 @@ class WindowWriter {
   void Write(const uint8_t* photo, int first, int end, char* target, Element element) const;
 
  private:
-  using Float32Pixel = std::array<float, 4>;
-
-  void WriteRow(const uint8_t* photo, uint64_t* pixels) const;  // four bf16 each
-  void WriteRow(const uint8_t* photo, Float32Pixel* pixels) const;
-  template <typename Pixel>
+  // Writes a row's normalised pixels, 4 values each.
+  template <Element kElement>
+  void WriteRow(const uint8_t* photo, char* pixels) const;
+  template <Element kElement>
   void WriteWindows(const uint8_t* photo, int first, int end, char* target) const;
 
   const int height_;
   const int width_;
-  // (value / 255 - mean) / std of every value that a channel can have; in bf16 where it belongs in
-  // a pixel.
-  float float32_[3][256];
-  uint64_t bf16_[3][256];
+  // (value / 255 - mean) / std = value * scale + offset, for red, green, blue and 0.
+  std::array<float, 4> scale_{};
+  std::array<float, 4> offset_{};
 };
 
 }  // namespace dla::cpu

@@ -25,30 +25,42 @@ std::vector<PixelTile> TilesAcrossRows(const PlaneGeometry& geometry, int tile_p
   return tiles;
 }
 
-// Tiles of one row each. The last of a row may begin before the one before it ends, but leaves
-// those pixels to it, for two threads may compute them.
-std::vector<PixelTile> TilesOfRows(const PlaneGeometry& from, int row_step, int column_step,
-                                   const PlaneGeometry& to, int tile_pixels) {
-  std::vector<PixelTile> tiles;
-  for (int y = 0; y < to.height; ++y) {
-    for (int begin = 0; begin < to.width; begin += tile_pixels) {
-      const int x = std::min(begin, std::max(to.width - tile_pixels, 0));
-      const unsigned all = (1U << std::min(tile_pixels, to.width)) - 1;
-      const unsigned done = (1U << (begin - x)) - 1;
-      tiles.push_back({y * row_step * from.pitch() + x * column_step, y * to.pitch() + x,
-                       static_cast<uint16_t>(all & ~done), 0});
-    }
-  }
-  return tiles;
+// The pixels from x on in row y. A row's last tile begins before the one before it ends, if need
+// be, but leaves those pixels to it, for two threads may compute them.
+PixelTile TileOfRow(const PlaneGeometry& from, int row_step, int column_step,
+                    const PlaneGeometry& to, int tile_pixels, int x, int y) {
+  const int begin = std::min(x, std::max(to.width - tile_pixels, 0));
+  const unsigned all = (1U << std::min(tile_pixels, to.width)) - 1;
+  const unsigned done = (1U << (x - begin)) - 1;
+  return {y * row_step * from.pitch() + begin * column_step, y * to.pitch() + begin,
+          static_cast<uint16_t>(all & ~done), 0};
 }
 
-// Whichever of the two takes fewer.
-std::vector<PixelTile> MakeTiles(const PlaneGeometry& from, int row_step, int column_step,
-                                 const PlaneGeometry& to, int tile_pixels) {
-  std::vector<PixelTile> rows = TilesOfRows(from, row_step, column_step, to, tile_pixels);
-  if (row_step != 1 || column_step != 1 || from.pitch() != to.pitch()) return rows;
+// Across rows or of one row each, whichever takes fewer.
+std::vector<PixelTile> MakeTiles(const PlaneGeometry& from, int stride, const PlaneGeometry& to,
+                                 int tile_pixels) {
+  std::vector<PixelTile> rows;
+  for (int y = 0; y < to.height; ++y) {
+    for (int x = 0; x < to.width; x += tile_pixels) {
+      rows.push_back(TileOfRow(from, stride, stride, to, tile_pixels, x, y));
+    }
+  }
+  if (stride != 1 || from.pitch() != to.pitch()) return rows;
   std::vector<PixelTile> across = TilesAcrossRows(to, tile_pixels);
   return across.size() < rows.size() ? across : rows;
+}
+
+// See Step::tiles. Down a column of tiles, the rows that one reads are still in the first cache
+// when the next does.
+std::vector<PixelTile> StemTiles(const PlaneGeometry& from, int row_step, const PlaneGeometry& to,
+                                 int tile_pixels) {
+  std::vector<PixelTile> columns;
+  for (int x = 0; x < to.width; x += tile_pixels) {
+    for (int y = 0; y < to.height; ++y) {
+      columns.push_back(TileOfRow(from, row_step, 1, to, tile_pixels, x, y));
+    }
+  }
+  return columns;
 }
 
 // Tiles of blocks of 2x2 pixels, see KernelSet::MakeWinograd.
@@ -107,7 +119,7 @@ class Builder {
     const Value output{{from.height, (width + 1) / 2}, conv.out_channels, /*paired=*/true};
     Step step{Step::Kind::kConv, {photo}};
     FinishConv(step, conv, output.geometry, WindowConvSpec(conv, from),
-               MakeTiles(from, 1, 1, output.geometry, kernels_.tile_pixels()));
+               StemTiles(from, 1, output.geometry, kernels_.tile_pixels()));
     return AddStep(std::move(step), output);
   }
 
@@ -128,8 +140,10 @@ class Builder {
       for (int input : inputs) channels.push_back(plan_.values[input].channels);
       spec = PlainConvSpec(conv, channels, first.geometry);
     }
-    std::vector<PixelTile> tiles = MakeTiles(first.geometry, conv.stride, paired ? 1 : conv.stride,
-                                             output.geometry, kernels_.tile_pixels());
+    // Only the stem has pairs.
+    const auto make_tiles = paired ? StemTiles : MakeTiles;
+    std::vector<PixelTile> tiles =
+        make_tiles(first.geometry, conv.stride, output.geometry, kernels_.tile_pixels());
     spec.relu = relu;
     FinishConv(step, conv, output.geometry, spec, std::move(tiles));
     return AddStep(std::move(step), output);

@@ -19,8 +19,8 @@ struct Value {
   int channels = 0;
   bool paired = false;  // see planes.h
   bool brief = false;   // dead after Plan::photo_steps, so that photos can share its memory
-  int64_t offset =
-      0;  // bytes from the begin of the photo's memory, brief or not, to the first plane
+  int strip_rows = 0;   // if not 0, so many rows of it at a time are in a thread's strips: see Stem
+  int64_t offset = 0;   // bytes from the begin of the strips, or the photo's memory, brief or not
 
   int planes() const { return paired ? 1 : (channels + kCell - 1) / kCell; }
 };
@@ -37,13 +37,20 @@ struct Step {
   bool clears_last_halves = false;  // a paired output of odd width
   // Of a convolution.
   std::unique_ptr<const ConvKernel> kernel;
-  std::vector<PixelTile> tiles;   // in the order of the rows that they write
+  // Row after row of the output. The stem's are of one row each, and come in columns: all that are
+  // the first of their row, then all that are the second, and so on.
+  std::vector<PixelTile> tiles;
   bool tiles_are_blocks = false;  // of 2x2 pixels instead of pixels, see KernelSet::MakeWinograd
   int row_step = 1;               // the stride
   int rows_below = 0;             // rows of the input below the kernel's centre that are read
   // So many tiles go through all panels before the next ones do, so that what they read stays in
   // the processor's caches.
   int64_t chunk_tiles = 0;
+
+  // Rows that a convolution reads for some of its output, those outside the image included.
+  RowRange InputRows(RowRange rows) const {
+    return {rows.begin * row_step - rows_below, (rows.end - 1) * row_step + rows_below + 1};
+  }
 };
 
 struct Plan {
@@ -55,6 +62,7 @@ struct Plan {
   int output = 0;           // value before the global average
   int64_t photo_bytes = 0;  // memory for the values of one photo that are not brief
   int64_t brief_bytes = 0;  // and for those that are
+  int64_t strip_bytes = 0;  // memory that each thread needs for the strips
 };
 
 // For photos of height x width pixels, a size that CheckInputSize accepts.

@@ -7,6 +7,7 @@
 // neighbouring pixels in a cell ("paired"), so that no cell is half empty.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,6 +19,13 @@ enum class Element { kBf16, kFloat32 };
 
 constexpr int64_t CellBytes(Element element) { return element == Element::kBf16 ? 64 : 128; }
 
+struct RowRange {
+  int begin;
+  int end;
+
+  int size() const { return end - begin; }
+};
+
 // In cells.
 struct PlaneGeometry {
   int height;
@@ -28,6 +36,11 @@ struct PlaneGeometry {
   int pitch() const { return width + 1; }                        // from row to row
   int64_t origin() const { return int64_t{top} * pitch() + 1; }  // of the first pixel
   int64_t cells() const { return int64_t{top + height + bottom} * pitch() + 2; }
+
+  // Those rows that are not above or below the image.
+  RowRange Inside(RowRange rows) const {
+    return {std::clamp(rows.begin, 0, height), std::clamp(rows.end, 0, height)};
+  }
 
   bool operator==(const PlaneGeometry&) const = default;
 };

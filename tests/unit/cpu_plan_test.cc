@@ -6,10 +6,12 @@
 #include <bit>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "model/architecture.h"
+#include "model/cpu/stem.h"
 #include "model/layout.h"
 #include "tests/support/formula_model.h"
 #include "tests/support/variants.h"
@@ -44,19 +46,67 @@ TEST_P(CpuPlanTest, ValuesThatAreNeededAtTheSameTimeDoNotOverlap) {
     if (plan.steps[i].residual >= 0) last[plan.steps[i].residual] = i;
   }
   last[plan.output] = steps;
-  std::vector<int> alive = {0};
-  for (int i = 0; i < steps; ++i) {
+  std::vector<int> alive;
+  for (int i = plan.stem_steps - 1; i < steps; ++i) {
     const Value& written = plan.values[plan.steps[i].output];
     for (int value : alive) {
       const Value& other = plan.values[value];
       if (other.brief != written.brief) continue;  // other memory
-      if (i >= plan.stem_steps && last[value] < i) continue;
+      if (last[value] < i) continue;
       EXPECT_TRUE(written.offset >= other.offset + bytes(other) ||
                   other.offset >= written.offset + bytes(written))
           << "step " << i << " overwrites value " << value;
     }
     EXPECT_LE(written.offset + bytes(written), written.brief ? plan.brief_bytes : plan.photo_bytes);
     alive.push_back(plan.steps[i].output);
+  }
+}
+
+TEST_P(CpuPlanTest, StripsDoNotOverlapAndHoldWhatTheStemReads) {
+  const Plan plan = MakeTestPlan(GetParam(), 63, 96);
+  int64_t end = 0;
+  for (int i = 0; i < plan.stem_steps; ++i) {
+    SCOPED_TRACE(i);
+    const Step& step = plan.steps[i];
+    const bool is_last = i + 1 == plan.stem_steps;
+    const Value& input = plan.values[step.inputs.front()];
+    const Value& output = plan.values[step.output];
+    EXPECT_EQ(input.planes(), 1);
+    EXPECT_EQ(output.strip_rows > 0, !is_last);
+    const int written = is_last ? kStripRows : output.strip_rows;
+    EXPECT_GE(input.strip_rows, (written - 1) * step.row_step + 2 * step.rows_below + 1);
+  }
+  // In any order.
+  std::vector<std::pair<int64_t, int64_t>> strips;
+  for (const Value& value : plan.values) {
+    if (value.strip_rows == 0) continue;
+    const int64_t cells = 1 + value.strip_rows * value.geometry.pitch();
+    strips.emplace_back(value.offset, value.offset + cells * CellBytes(plan.element));
+  }
+  std::sort(strips.begin(), strips.end());
+  for (const auto& [begin, stop] : strips) {
+    EXPECT_GE(begin, end);
+    end = stop;
+  }
+  EXPECT_LE(end, plan.strip_bytes);
+}
+
+TEST_P(CpuPlanTest, TheStemsTilesAreOfOneRowAndComeInColumns) {
+  const Plan plan = MakeTestPlan(GetParam(), 63, 95);
+  for (int i = 0; i < plan.stem_steps; ++i) {
+    SCOPED_TRACE(i);
+    const Step& step = plan.steps[i];
+    const PlaneGeometry& input = plan.values[step.inputs.front()].geometry;
+    const PlaneGeometry& output = plan.values[step.output].geometry;
+    ASSERT_EQ(step.tiles.size() % output.height, 0);
+    for (size_t t = 0; t < step.tiles.size(); ++t) {
+      const PixelTile& tile = step.tiles[t];
+      const int row = static_cast<int>(t) % output.height;
+      EXPECT_EQ(tile.target / output.pitch(), row);
+      EXPECT_EQ(tile.source / input.pitch(), row * step.row_step);
+      EXPECT_EQ((tile.target + std::bit_width(tile.valid) - 1) / output.pitch(), row);
+      EXPECT_EQ(tile.border, 0);
+    }
   }
 }
 
