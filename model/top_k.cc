@@ -6,16 +6,33 @@
 
 namespace dla {
 
-std::vector<ClassProbability> TopK(absl::Span<const float> logits, int k) {
-  double largest = -HUGE_VAL;
-  for (float logit : logits) {
-    if (std::isfinite(logit)) largest = std::max(largest, double{logit});
-  }
-  double sum = 0;  // at least exp(0) where any logit is finite
-  for (float logit : logits) {
-    if (std::isfinite(logit)) sum += std::exp(logit - largest);
+namespace {
+
+// exp(logit - largest) / sum, which never overflows.
+class SoftmaxScale {
+ public:
+  explicit SoftmaxScale(absl::Span<const float> logits) {
+    for (float logit : logits) {
+      if (std::isfinite(logit)) largest_ = std::max(largest_, double{logit});
+    }
+    for (float logit : logits) {
+      if (std::isfinite(logit)) sum_ += std::exp(logit - largest_);
+    }
   }
 
+  float ProbabilityOf(float logit) const {
+    return std::isfinite(logit) ? static_cast<float>(std::exp(logit - largest_) / sum_) : 0;
+  }
+
+ private:
+  double largest_ = -HUGE_VAL;
+  double sum_ = 0;  // at least exp(0) where any logit is finite
+};
+
+}  // namespace
+
+std::vector<ClassProbability> TopK(absl::Span<const float> logits, int k) {
+  const SoftmaxScale softmax(logits);
   std::vector<int> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto top = order.begin() + std::min(logits.size(), static_cast<size_t>(std::max(k, 0)));
@@ -30,10 +47,16 @@ std::vector<ClassProbability> TopK(absl::Span<const float> logits, int k) {
   std::vector<ClassProbability> result;
   result.reserve(top - order.begin());
   for (auto index = order.begin(); index != top; ++index) {
-    const float logit = logits[*index];
-    const double probability = std::isfinite(logit) ? std::exp(logit - largest) / sum : 0;
-    result.push_back({*index, static_cast<float>(probability)});
+    result.push_back({*index, softmax.ProbabilityOf(logits[*index])});
   }
+  return result;
+}
+
+std::vector<float> Softmax(absl::Span<const float> logits) {
+  const SoftmaxScale softmax(logits);
+  std::vector<float> result;
+  result.reserve(logits.size());
+  for (float logit : logits) result.push_back(softmax.ProbabilityOf(logit));
   return result;
 }
 

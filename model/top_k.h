@@ -18,6 +18,9 @@ struct ClassProbability {
 // 0.
 std::vector<ClassProbability> TopK(absl::Span<const float> logits, int k);
 
+// The probabilities of TopK for all classes, in the order of the logits.
+std::vector<float> Softmax(absl::Span<const float> logits);
+
 // Scales `vector` to L2 length 1 in place; a zero vector stays zero.
 void NormalizeL2(absl::Span<float> vector);
 

@@ -60,7 +60,7 @@ class ClassifyReactor final : public PhotoReactor {
              const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
     record_.SetModel(target.model->metrics());
     pipeline.Submit(
-        *target.model, request.image(),
+        target.model, EncodedPhoto{request.image()},
         {.options = target.options,
          .deadline = deadline,
          .cancelled = cancelled_,
@@ -94,7 +94,7 @@ class ClassifyBatchReactor final : public PhotoReactor {
     for (int i = 0; i < images; ++i) response.add_results();
     for (int i = 0; i < images; ++i) {
       pipeline.Submit(
-          *target.model, request.images(i),
+          target.model, EncodedPhoto{request.images(i)},
           {.options = target.options,
            .deadline = deadline,
            .cancelled = cancelled_,
@@ -200,7 +200,7 @@ grpc::ServerUnaryReactor* ClassifierService::GetModel(grpc::CallbackServerContex
                                                       const v1::GetModelRequest* request,
                                                       v1::Model* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<ServedModel*> model = context_.registry.Find(request->name());
+  absl::StatusOr<std::shared_ptr<ServedModel>> model = context_.registry.Find(request->name());
   if (model.ok()) FillModel(**model, /*with_labels=*/true, *response);
   reactor->Finish(ToGrpcStatus(model.status()));
   return reactor;

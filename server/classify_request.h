@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -14,7 +16,7 @@
 namespace dla::server {
 
 struct Target {
-  ServedModel* model;
+  std::shared_ptr<ServedModel> model;
   ClassifyOptions options;
 };
 
@@ -26,12 +28,12 @@ absl::StatusOr<ClassifyOptions> CheckOptions(const ServedModel& model, uint32_t 
 // NOT_FOUND, INVALID_ARGUMENT.
 template <typename Request>
 absl::StatusOr<Target> ResolveTarget(const ModelRegistry& registry, const Request& request) {
-  absl::StatusOr<ServedModel*> model = registry.Find(request.model());
+  absl::StatusOr<std::shared_ptr<ServedModel>> model = registry.Find(request.model());
   if (!model.ok()) return model.status();
   absl::StatusOr<ClassifyOptions> options = CheckOptions(
       **model, request.top_k(), request.include_embedding(), request.normalize_embedding());
   if (!options.ok()) return options.status();
-  return Target{*model, *options};
+  return Target{*std::move(model), *options};
 }
 
 // The caller's deadline on the server's clock; TimePoint::max() if there is none.

@@ -93,10 +93,10 @@ void ClassifyStreamReactor::Accept(v1::ClassifyStreamRequest message) {
     Send(std::move(response));
     return;
   }
-  ServedModel& model = *target->model;
+  ServedModel& model = *target->model;  // the pipeline holds it until the answer
   record.SetModel(model.metrics());
   const absl::string_view bytes = request->image();
-  service.pipeline.Submit(model, bytes,
+  service.pipeline.Submit(target->model, EncodedPhoto{bytes},
                           {.options = target->options,
                            .deadline = deadline_,
                            .cancelled = cancelled_,

@@ -6,13 +6,15 @@
 
 namespace dla::server {
 
-absl::StatusOr<ServedModel*> ModelRegistry::Find(absl::string_view name) const {
+absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(absl::string_view name,
+                                                                 absl::string_view version) const {
   for (const auto& model : models_) {
-    if (name.empty() || model->name() == name) return model.get();
+    const bool matches = name.empty() || model->name() == name;
+    if (matches && (version.empty() || model->version() == version)) return model;
   }
   return absl::NotFoundError(absl::StrCat(
       "no model is named \"", absl::CHexEscape(name.substr(0, 100)), "\"; served are: ",
-      absl::StrJoin(models_, ", ", [](std::string* out, const std::unique_ptr<ServedModel>& m) {
+      absl::StrJoin(models_, ", ", [](std::string* out, const std::shared_ptr<ServedModel>& m) {
         absl::StrAppend(out, m->name());
       })));
 }

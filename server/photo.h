@@ -3,10 +3,12 @@
 
 #include <atomic>
 #include <memory>
+#include <variant>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "model/image.h"
 #include "model/top_k.h"
 #include "server/clock.h"
@@ -16,10 +18,27 @@ namespace dla::server {
 // Set by the caller's side when nobody waits for the answer any more. Thread-safe.
 using CancelFlag = std::atomic<bool>;
 
+// What a caller sends of one photo. What it points to stays readable until the photo is answered.
+struct EncodedPhoto {
+  absl::string_view bytes;  // JPEG, PNG or WebP
+};
+struct RawPhoto {
+  absl::string_view pixels;  // height x width x 3 bytes of RGB; any size, resized by the server
+  int height;
+  int width;
+};
+struct NormalizedPhoto {
+  absl::string_view values;  // 3 x input height x input width of float32, little-endian
+};
+using PhotoSource = std::variant<EncodedPhoto, RawPhoto, NormalizedPhoto>;
+
+// What of an answer is wanted; only that is computed.
 struct ClassifyOptions {
-  int top_k = 5;  // 1 .. number of classes
+  int top_k = 5;  // 0 .. number of classes
   bool include_embedding = false;
   bool normalize_embedding = false;
+  bool include_logits = false;
+  bool include_probabilities = false;
 };
 
 struct Timing {
@@ -31,7 +50,10 @@ struct Timing {
 
 struct Answer {
   std::vector<ClassProbability> classes;  // falling probability
-  std::vector<float> embedding;           // empty unless asked for
+  // Empty unless asked for.
+  std::vector<float> embedding;
+  std::vector<float> logits;
+  std::vector<float> probabilities;
   Timing timing;
 };
 

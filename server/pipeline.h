@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -18,7 +19,7 @@ namespace dla::server {
 using DecodeFunction =
     std::function<absl::StatusOr<Image>(absl::string_view bytes, const InputSpec& spec)>;
 
-// Thread-safe. The models that photos are submitted for outlive it.
+// Thread-safe. Holds a model for as long as one of its photos is unanswered.
 class Pipeline {
  public:
   struct Options {
@@ -31,10 +32,13 @@ class Pipeline {
   // Takes one photo; never blocks. context.done is called exactly once, perhaps before this
   // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue is full, INVALID_ARGUMENT
   // when the bytes are no photo, CANCELLED and DEADLINE_EXCEEDED when nobody waits any more,
-  // INTERNAL when the forward pass fails. `bytes` stay readable until then.
-  void Submit(ServedModel& model, absl::string_view bytes, PhotoContext context);
+  // INTERNAL when the forward pass fails. The sizes that `photo` states are those of its bytes.
+  void Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context);
 
  private:
+  // Runs on the decode pool.
+  absl::StatusOr<Image> Prepare(const PhotoSource& photo, const InputSpec& spec) const;
+
   const DecodeFunction decode_;
   Clock& clock_;
   DecodePool pool_;

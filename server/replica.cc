@@ -13,8 +13,10 @@ Answer MakeAnswer(const Model& model, const BatchOutput& output, size_t row,
   const size_t classes = model.info().num_classes;
   const size_t features = model.info().embedding_size;
   Answer answer;
-  answer.classes =
-      TopK(absl::MakeConstSpan(output.logits).subspan(row * classes, classes), options.top_k);
+  const auto logits = absl::MakeConstSpan(output.logits).subspan(row * classes, classes);
+  if (options.top_k > 0) answer.classes = TopK(logits, options.top_k);
+  if (options.include_logits) answer.logits.assign(logits.begin(), logits.end());
+  if (options.include_probabilities) answer.probabilities = Softmax(logits);
   if (options.include_embedding) {
     const float* embedding = output.embeddings.data() + row * features;
     answer.embedding.assign(embedding, embedding + features);

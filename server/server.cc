@@ -79,7 +79,7 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
     const Share share = calibrator.Choose(folder.name, settings, **model);
     plan.models.push_back({folder.name, share});
     const ModelInfo info = (*model)->info();
-    registry.Add(std::make_unique<ServedModel>(
+    registry.Add(std::make_shared<ServedModel>(
         folder.name, folder.version, *std::move(model),
         ServedModel::Options{
             .replicas = share.replicas,

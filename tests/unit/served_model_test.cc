@@ -22,7 +22,7 @@ class ServedModelTest : public ::testing::Test {
   ServedModel& Start(const ServedModel::Options& options) {
     auto model = std::make_unique<FakeModel>();
     fake_ = model.get();
-    served_ = std::make_unique<ServedModel>("m", "1", std::move(model), options, metrics_, clock_);
+    served_ = std::make_shared<ServedModel>("m", "1", std::move(model), options, metrics_, clock_);
     pipeline_ =
         std::make_unique<Pipeline>(Pipeline::Options{.decode_threads = 2}, FakeDecode, clock_);
     return *served_;
@@ -34,7 +34,7 @@ class ServedModelTest : public ::testing::Test {
       std::shared_ptr<const CancelFlag> cancelled = nullptr,
       TimePoint deadline = TimePoint::max()) {
     auto promise = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
-    pipeline_->Submit(*served_, photo,
+    pipeline_->Submit(served_, EncodedPhoto{photo},
                       {.options = options,
                        .deadline = deadline,
                        .cancelled = std::move(cancelled),
@@ -47,7 +47,7 @@ class ServedModelTest : public ::testing::Test {
   FakeClock clock_;
   Metrics metrics_;
   FakeModel* fake_ = nullptr;
-  std::unique_ptr<ServedModel> served_;
+  std::shared_ptr<ServedModel> served_;
   std::unique_ptr<Pipeline> pipeline_;
 };
 
