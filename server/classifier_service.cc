@@ -8,57 +8,21 @@
 #include "server/classify_request.h"
 #include "server/classify_stream.h"
 #include "server/grpc_status.h"
-#include "server/request_record.h"
+#include "server/unary_call.h"
 
 namespace dla::server {
-// A unary call that ends when its photos are answered. Deletes itself.
-class PhotoReactor : public grpc::ServerUnaryReactor {
- public:
-  PhotoReactor(ClassifierService& service, Method method)
-      : service_(service),
-        record_(service.context_.unknown_model, method, service.context_.clock) {}
-
-  void OnDone() override {
-    if (entered_) service_.Leave();
-    delete this;
-  }
-  void OnCancel() override { cancelled_->store(true, std::memory_order_relaxed); }
-
-  absl::Status Enter() {
-    absl::Status status = service_.Enter();
-    entered_ = status.ok();
-    return status;
-  }
-
-  // Ends the call. Nothing of the reactor is to be touched afterwards.
-  void End(const absl::Status& status) {
-    record_.Finish(status.code());
-    Finish(ToGrpcStatus(status));
-  }
-
- protected:
-  ClassifierService& service_;
-  RequestRecord record_;
-  const std::shared_ptr<CancelFlag> cancelled_ = std::make_shared<CancelFlag>(false);
-
- private:
-  // OnDone is short and does not block, so gRPC need not wake another thread to run it.
-  bool InternalInlineable() override { return true; }
-
-  bool entered_ = false;
-};
-
 namespace {
 
-class ClassifyReactor final : public PhotoReactor {
+class ClassifyReactor final : public UnaryCall {
  public:
-  explicit ClassifyReactor(ClassifierService& service) : PhotoReactor(service, Method::kClassify) {}
+  explicit ClassifyReactor(const ServiceContext& context)
+      : UnaryCall(context.calls, context.unknown_model, Method::kClassify, context.clock) {}
 
   static absl::Status Check(const v1::ClassifyRequest&) { return absl::OkStatus(); }
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
-    record_.SetModel(target.model->metrics());
+    record_.SetModel(target.model);
     pipeline.Submit(
         target.model, EncodedPhoto{request.image()},
         {.options = target.options,
@@ -72,10 +36,10 @@ class ClassifyReactor final : public PhotoReactor {
   }
 };
 
-class ClassifyBatchReactor final : public PhotoReactor {
+class ClassifyBatchReactor final : public UnaryCall {
  public:
-  explicit ClassifyBatchReactor(ClassifierService& service)
-      : PhotoReactor(service, Method::kClassifyBatch) {}
+  explicit ClassifyBatchReactor(const ServiceContext& context)
+      : UnaryCall(context.calls, context.unknown_model, Method::kClassifyBatch, context.clock) {}
 
   static absl::Status Check(const v1::ClassifyBatchRequest& request) {
     const int images = request.images_size();
@@ -87,7 +51,7 @@ class ClassifyBatchReactor final : public PhotoReactor {
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyBatchRequest& request, v1::ClassifyBatchResponse& response) {
-    record_.SetModel(target.model->metrics());
+    record_.SetModel(target.model);
     const int images = request.images_size();
     unanswered_ = images;
     // All results exist before the first answer: adding one may move the array beneath the others.
@@ -112,37 +76,10 @@ class ClassifyBatchReactor final : public PhotoReactor {
 
 }  // namespace
 
-absl::Status ClassifierService::Enter() {
-  MutexLock lock(mu_);
-  if (draining_) {
-    return absl::UnavailableError("the server is shutting down; ask another one");
-  }
-  ++unary_calls_;
-  return absl::OkStatus();
-}
-
-void ClassifierService::Leave() {
-  MutexLock lock(mu_);
-  --unary_calls_;
-  // Under the lock: once Drain sees the last call gone, this object may be destroyed.
-  call_ended_.NotifyAll();
-}
-
-bool ClassifierService::Drain(TimePoint deadline) {
-  MutexLock lock(mu_);
-  draining_ = true;
-  for (ClassifyStreamReactor* stream : streams_) stream->Drain();
-  while (unary_calls_ > 0 || !streams_.empty()) {
-    if (context_.clock.Now() >= deadline) return false;
-    context_.clock.WaitUntil(call_ended_, mu_, deadline);
-  }
-  return true;
-}
-
 template <typename Reactor, typename Request, typename Response>
 grpc::ServerUnaryReactor* ClassifierService::Begin(const grpc::CallbackServerContext& context,
                                                    const Request& request, Response& response) {
-  auto* reactor = new Reactor(*this);
+  auto* reactor = new Reactor(context_);
   const absl::StatusOr<Target> target = ResolveTarget(context_.registry, request);
   absl::Status status = target.status();
   if (status.ok()) status = Reactor::Check(request);
@@ -170,18 +107,8 @@ grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerC
 
 grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*
 ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
-  auto* stream = new ClassifyStreamReactor(*this, DeadlineOf(*context, context_.clock));
-  bool draining;
-  {
-    MutexLock lock(mu_);
-    streams_.insert(stream);
-    draining = draining_;
-  }
-  if (draining) {
-    stream->Drain();
-  } else {
-    stream->Start();
-  }
+  auto* stream = new ClassifyStreamReactor(context_, DeadlineOf(*context, context_.clock));
+  stream->Start();
   return stream;
 }
 

@@ -9,7 +9,8 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "ClassifyStream"};
+constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "ClassifyStream",
+                                              "ModelInfer", "ModelStreamInfer"};
 
 // The codes that the service answers with. Their series exist from the start, so that rates are
 // right from the first error on.
@@ -44,9 +45,8 @@ auto& Register(Builder builder, prometheus::Registry& registry, const char* name
 
 struct Metrics::Families {
   explicit Families(prometheus::Registry& r)
-      : requests(
-            Register(prometheus::BuildCounter(), r, "dla_requests_total",
-                     "Requests answered (for ClassifyStream: messages), by gRPC status code.")),
+      : requests(Register(prometheus::BuildCounter(), r, "dla_requests_total",
+                          "Requests answered (of streams: messages), by gRPC status code.")),
         abandoned(
             Register(prometheus::BuildCounter(), r, "dla_abandoned_total",
                      "Photos dropped before inference because nobody waited for them any more.")),

@@ -17,20 +17,20 @@
 namespace dla::server {
 
 // The calls that are counted apart.
-enum class Method { kClassify, kClassifyBatch, kClassifyStream };
+enum class Method { kClassify, kClassifyBatch, kClassifyStream, kModelInfer, kModelStreamInfer };
 
 // What is counted of requests, also of those for models that do not exist. Handles are resolved
 // once, so that a request looks nothing up. Thread-safe, as prometheus-cpp's own types are.
 class RequestMetrics {
  public:
-  // Counts one request (for ClassifyStream: one message) as answered with `code`.
+  // Counts one request (of a stream: one message) as answered with `code`.
   void CountRequest(Method method, absl::StatusCode code);
 
   prometheus::Histogram* request_seconds;
 
  private:
   friend class Metrics;
-  static constexpr int kMethods = 3;
+  static constexpr int kMethods = 5;
   static constexpr int kCodes = 17;  // gRPC's status codes, 0 to 16
   std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
 };

@@ -66,12 +66,16 @@ struct PhotoContext {
   ClassifyOptions options;
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<const CancelFlag> cancelled;  // null: cannot be cancelled
+  std::shared_ptr<const CancelFlag> failed;     // another photo of the request has; may be null
   AnswerCallback done;
 
   // CANCELLED or DEADLINE_EXCEEDED if nobody waits for this photo any more.
   absl::Status Abandoned(TimePoint now) const {
     if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) {
       return absl::CancelledError("the caller cancelled the request");
+    }
+    if (failed != nullptr && failed->load(std::memory_order_relaxed)) {
+      return absl::CancelledError("another photo of the request failed");
     }
     if (now >= deadline) {
       return absl::DeadlineExceededError("the deadline passed before the photo's turn came");

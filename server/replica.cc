@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/metrics.h"
+#include "server/model_statistics.h"
 
 namespace dla::server {
 namespace {
@@ -70,13 +71,20 @@ void Replica::RunBatch(std::vector<BatchQueue::Item> batch) {
     context_.metrics.inference_seconds->Observe(Seconds(inference));
     context_.metrics.batch_size->Observe(batch_size);
   }
+  BatchTimes times{.photos = batch_size, .inference = inference};
   for (size_t i = 0; i < batch.size(); ++i) {
     BatchQueue::Item& item = batch[i];
     if (!status.ok()) {
       std::move(item.context.done)(status);
       continue;
     }
+    const TimePoint output_start = context_.clock.Now();
     Answer answer = MakeAnswer(context_.model, output_, i, item.context.options);
+    times.output += context_.clock.Now() - output_start;
+    times.decode += item.decode;
+    times.queue += start - item.enqueued;
+    // Before the caller can ask for them.
+    if (i + 1 == batch.size()) context_.statistics.AddBatch(times);
     answer.timing = {.decode = item.decode,
                      .queue = start - item.enqueued,
                      .inference = inference,

@@ -12,6 +12,7 @@
 namespace dla::server {
 
 class ModelMetrics;
+class ModelStatistics;
 
 // How fast the replicas of one model have been lately. Thread-safe.
 class Pace {
@@ -31,6 +32,7 @@ struct ReplicaContext {
   BatchQueue& queue;
   ModelMetrics& metrics;
   Pace& pace;
+  ModelStatistics& statistics;
   Clock& clock;
   int compute_threads;  // of each replica
 };

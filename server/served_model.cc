@@ -16,6 +16,7 @@ ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<
                                   .queue = queue_,
                                   .metrics = *metrics_,
                                   .pace = pace_,
+                                  .statistics = statistics_,
                                   .clock = clock,
                                   .compute_threads = options_.compute_threads};
   for (int i = 0; i < options_.replicas; ++i) {

@@ -9,6 +9,7 @@
 #include "server/batch_queue.h"
 #include "server/clock.h"
 #include "server/metrics.h"
+#include "server/model_statistics.h"
 #include "server/replica.h"
 
 namespace dla::server {
@@ -36,6 +37,7 @@ class ServedModel {
   const ModelInfo& info() const { return model_->info(); }
   const Options& options() const { return options_; }
   ModelMetrics& metrics() const { return *metrics_; }
+  ModelStatistics& statistics() { return statistics_; }
   BatchQueue& queue() { return queue_; }
 
   // How long a photo that arrives now will wait, judged by how fast the last batches were.
@@ -48,6 +50,7 @@ class ServedModel {
   const std::unique_ptr<const Model> model_;
   const std::unique_ptr<ModelMetrics> metrics_;
   Pace pace_;
+  ModelStatistics statistics_;
   BatchQueue queue_;
   std::vector<std::unique_ptr<Replica>> replicas_;
 };

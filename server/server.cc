@@ -11,9 +11,11 @@
 #include "model/status_macros.h"
 #include "server/address.h"
 #include "server/calibrator.h"
+#include "server/call_tracker.h"
 #include "server/classifier_service.h"
 #include "server/http_routes.h"
 #include "server/http_server.h"
+#include "server/inference_service.h"
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/process_metrics.h"
@@ -31,10 +33,19 @@ struct Server::Parts {
         pipeline({.decode_threads = decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread},
                  dependencies.decode, dependencies.clock),
+        calls(dependencies.clock),
         service({.registry = registry,
                  .pipeline = pipeline,
+                 .calls = calls,
                  .unknown_model = *unknown_model,
                  .clock = dependencies.clock}),
+        inference({.registry = registry,
+                   .pipeline = pipeline,
+                   .calls = calls,
+                   .unknown_model = *unknown_model,
+                   .clock = dependencies.clock,
+                   .max_pixels = config.max_pixels,
+                   .ready = ready}),
         grpc_address(config.grpc_address),
         clock(dependencies.clock) {}
 
@@ -43,10 +54,12 @@ struct Server::Parts {
   const std::unique_ptr<RequestMetrics> unknown_model;
   ModelRegistry registry;
   Pipeline pipeline;
+  std::atomic<bool> ready = false;
+  CallTracker calls;
   ClassifierService service;
+  InferenceService inference;
   std::string grpc_address;
   Clock& clock;
-  std::atomic<bool> ready = false;
   std::unique_ptr<HttpServer> metrics_http;
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<grpc::Server> grpc;
@@ -106,7 +119,8 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
 }
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& config,
-                                                        ClassifierService& service, int& port) {
+                                                        grpc::Service& service,
+                                                        grpc::Service& inference, int& port) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -115,6 +129,7 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& conf
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(config.max_message_bytes);
   builder.RegisterService(&service);
+  builder.RegisterService(&inference);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
     return CannotListen("gRPC", config.grpc_address, "--grpc-address");
@@ -166,7 +181,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 
   int port = 0;
   const int threads_before = CountThreads();
-  DLA_ASSIGN_OR_RETURN(parts->grpc, StartGrpc(config, parts->service, port));
+  DLA_ASSIGN_OR_RETURN(parts->grpc, StartGrpc(config, parts->service, parts->inference, port));
   plan.grpc_threads = CountThreads() - threads_before;
   for (const std::string& warning : Warnings(plan)) spdlog::warn(warning);
   spdlog::info(ToString(plan));
@@ -184,7 +199,7 @@ absl::Status Server::Drain(Duration timeout) {
   // gRPC itself closes last: it cancels calls that arrive while it does, where the service tells
   // them to go elsewhere. So callers that were just answered get a moment to hear that on their
   // next call.
-  const bool answered = parts_->service.Drain(parts_->clock.Now() + timeout);
+  const bool answered = parts_->calls.Drain(parts_->clock.Now() + timeout);
   const auto closing = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
   if (answered && timeout > Duration::zero()) RefuseFor(kRefusalTime);
   parts_->grpc->Shutdown(std::chrono::system_clock::now() + closing);

@@ -1,0 +1,17 @@
+// From the answers of a request's photos to a ModelInferResponse of the Open Inference Protocol.
+#pragma once
+
+#include <vector>
+
+#include "inference/grpc_service.pb.h"
+#include "server/infer_request.h"
+#include "server/photo.h"
+#include "server/served_model.h"
+
+namespace dla::server {
+
+// `answers`: one for each photo of the task, in their order. Sets all but the id.
+void FillInferResponse(const ServedModel& model, const InferTask& task,
+                       const std::vector<Answer>& answers, inference::ModelInferResponse& response);
+
+}  // namespace dla::server

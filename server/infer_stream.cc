@@ -1,0 +1,60 @@
+#include "server/infer_stream.h"
+
+#include <memory>
+#include <utility>
+
+#include "server/infer_job.h"
+#include "server/infer_response.h"
+#include "server/request_record.h"
+
+namespace dla::server {
+namespace {
+
+inference::ModelStreamInferResponse ErrorResponse(const inference::ModelInferRequest& request,
+                                                  const absl::Status& status) {
+  inference::ModelStreamInferResponse response;
+  response.set_error_message(std::string(status.message()));
+  response.mutable_infer_response()->set_id(request.id());
+  response.mutable_infer_response()->set_model_name(request.model_name());
+  return response;
+}
+
+// What of a message lives until its answer is sent.
+struct Pending {
+  inference::ModelInferRequest request;
+  InferTask task;
+  RequestRecord record;
+};
+
+}  // namespace
+
+void InferStream::Accept(inference::ModelInferRequest message) {
+  auto pending = std::make_shared<Pending>(
+      Pending{std::move(message),
+              {},
+              RequestRecord(context_.unknown_model, Method::kModelStreamInfer, context_.clock)});
+  absl::StatusOr<InferTarget> target = ResolveInfer(context_, pending->request, pending->record);
+  if (!target.ok()) {
+    pending->record.Finish(target.status().code());
+    Send(ErrorResponse(pending->request, target.status()));
+    return;
+  }
+  pending->task = std::move(target->task);
+  ServedModel& model = *target->model;  // the pipeline holds it until the answer
+  InferJob::Start(context_.pipeline, target->model, pending->task,
+                  Sooner(deadline_, pending->task.timeout, context_.clock), cancelled(),
+                  [this, pending, &model](absl::StatusOr<std::vector<Answer>> answers) {
+                    pending->record.Finish(answers.status().code());
+                    if (!answers.ok()) {
+                      Send(ErrorResponse(pending->request, answers.status()));
+                      return;
+                    }
+                    inference::ModelStreamInferResponse response;
+                    response.mutable_infer_response()->set_id(pending->request.id());
+                    FillInferResponse(model, pending->task, *answers,
+                                      *response.mutable_infer_response());
+                    Send(std::move(response));
+                  });
+}
+
+}  // namespace dla::server

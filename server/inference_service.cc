@@ -1,0 +1,234 @@
+#include "server/inference_service.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "server/classify_request.h"
+#include "server/grpc_status.h"
+#include "server/infer_job.h"
+#include "server/infer_response.h"
+#include "server/infer_stream.h"
+#include "server/model_description.h"
+#include "server/unary_call.h"
+#include "server/version.h"
+
+namespace dla::server {
+namespace {
+
+constexpr const char* kExtensions[] = {"classification", "model_configuration", "model_repository",
+                                       "parameters", "statistics"};
+
+// The protocol has no way to ask for "the first model".
+absl::Status CheckName(absl::string_view name) {
+  if (!name.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("the model's name is empty; ask RepositoryIndex for the names");
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(const ModelRegistry& registry,
+                                                       absl::string_view name,
+                                                       absl::string_view version) {
+  if (absl::Status status = CheckName(name); !status.ok()) return status;
+  return registry.Find(name, version);
+}
+
+grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context,
+                                      absl::string_view message) {
+  return Reply(context, absl::UnimplementedError(message));
+}
+
+constexpr absl::string_view kNoCudaMemory =
+    "CUDA shared memory is not supported; send tensors in the request";
+
+class InferReactor final : public UnaryCall {
+ public:
+  InferReactor(const InferenceContext& context, const inference::ModelInferRequest& request,
+               inference::ModelInferResponse& response)
+      : UnaryCall(context.calls, context.unknown_model, Method::kModelInfer, context.clock),
+        context_(context),
+        request_(request),
+        response_(response) {}
+
+  // Ends the call at once where the request is wrong.
+  void Start(TimePoint deadline) {
+    absl::Status status = Enter();
+    absl::StatusOr<InferTarget> target =
+        status.ok() ? ResolveInfer(context_, request_, record_) : std::move(status);
+    if (!target.ok()) {
+      End(target.status());
+      return;
+    }
+    task_ = std::move(target->task);
+    InferJob::Start(context_.pipeline, target->model, task_,
+                    Sooner(deadline, task_.timeout, context_.clock), cancelled_,
+                    [this, &model = *target->model](absl::StatusOr<std::vector<Answer>> answers) {
+                      if (answers.ok()) {
+                        response_.set_id(request_.id());
+                        FillInferResponse(model, task_, *answers, response_);
+                      }
+                      End(answers.status());
+                    });
+  }
+
+ private:
+  const InferenceContext& context_;
+  const inference::ModelInferRequest& request_;
+  inference::ModelInferResponse& response_;
+  InferTask task_;
+};
+
+}  // namespace
+
+absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
+                                         const inference::ModelInferRequest& request,
+                                         RequestRecord& record) {
+  auto model = FindModel(context.registry, request.model_name(), request.model_version());
+  if (!model.ok()) return model.status();
+  record.SetModel(*model);
+  absl::StatusOr<InferTask> task = ParseInferRequest(request, (*model)->info(), context.max_pixels);
+  if (!task.ok()) return task.status();
+  return InferTarget{*std::move(model), *std::move(task)};
+}
+
+TimePoint Sooner(TimePoint deadline, Duration timeout, Clock& clock) {
+  if (timeout == Duration::max()) return deadline;
+  return std::min(deadline, clock.Now() + timeout);
+}
+
+grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerContext* context,
+                                                       const inference::ServerLiveRequest*,
+                                                       inference::ServerLiveResponse* response) {
+  response->set_live(true);
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
+                                                        const inference::ServerReadyRequest*,
+                                                        inference::ServerReadyResponse* response) {
+  response->set_ready(context_.ready);
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
+                                                       const inference::ModelReadyRequest* request,
+                                                       inference::ModelReadyResponse* response) {
+  const absl::Status status = CheckName(request->name());
+  if (status.ok()) {
+    const bool found = context_.registry.Find(request->name(), request->version()).ok();
+    response->set_ready(context_.ready && found);
+  }
+  return Reply(context, status);
+}
+
+grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
+    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest*,
+    inference::ServerMetadataResponse* response) {
+  response->set_name("dla-serve");
+  response->set_version(kVersion);
+  for (const char* extension : kExtensions) response->add_extensions(extension);
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
+    grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
+    inference::ModelMetadataResponse* response) {
+  const auto model = FindModel(context_.registry, request->name(), request->version());
+  if (model.ok()) {
+    FillMetadata(**model, *response);
+    response->add_versions((*model)->version());
+  }
+  return Reply(context, model.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelConfig(
+    grpc::CallbackServerContext* context, const inference::ModelConfigRequest* request,
+    inference::ModelConfigResponse* response) {
+  const auto model = FindModel(context_.registry, request->name(), request->version());
+  if (model.ok()) FillConfig(**model, *response->mutable_config());
+  return Reply(context, model.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerContext* context,
+                                                       const inference::ModelInferRequest* request,
+                                                       inference::ModelInferResponse* response) {
+  auto* reactor = new InferReactor(context_, *request, *response);
+  reactor->Start(DeadlineOf(*context, context_.clock));
+  return reactor;
+}
+
+grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
+InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
+  auto* stream = new InferStream(context_, DeadlineOf(*context, context_.clock));
+  stream->Start();
+  return stream;
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
+    grpc::CallbackServerContext* context, const inference::ModelStatisticsRequest* request,
+    inference::ModelStatisticsResponse* response) {
+  auto add = [response](ServedModel& model) {
+    inference::ModelStatistics& message = *response->add_model_stats();
+    message.set_name(model.name());
+    message.set_version(model.version());
+    model.statistics().Fill(message);
+  };
+  if (request->name().empty()) {
+    for (const auto& model : context_.registry.models()) add(*model);
+    return Reply(context, absl::OkStatus());
+  }
+  const auto model = context_.registry.Find(request->name(), request->version());
+  if (model.ok()) add(**model);
+  return Reply(context, model.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
+    grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest*,
+    inference::RepositoryIndexResponse* response) {
+  for (const auto& model : context_.registry.models()) {
+    auto& entry = *response->add_models();
+    entry.set_name(model->name());
+    entry.set_version(model->version());
+    entry.set_state("READY");
+  }
+  return Reply(context, absl::OkStatus());
+}
+
+// Truthful for any name: there are no regions.
+grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryStatus(
+    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest*,
+    inference::CudaSharedMemoryStatusResponse*) {
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryRegister(
+    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryRegisterRequest*,
+    inference::CudaSharedMemoryRegisterResponse*) {
+  return Unsupported(context, kNoCudaMemory);
+}
+
+grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryUnregister(
+    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryUnregisterRequest*,
+    inference::CudaSharedMemoryUnregisterResponse*) {
+  return Unsupported(context, kNoCudaMemory);
+}
+
+grpc::ServerUnaryReactor* InferenceService::TraceSetting(grpc::CallbackServerContext* context,
+                                                         const inference::TraceSettingRequest*,
+                                                         inference::TraceSettingResponse*) {
+  return Unsupported(context, "tracing is not supported; /metrics has the times of each stage");
+}
+
+grpc::ServerUnaryReactor* InferenceService::LogSettings(grpc::CallbackServerContext* context,
+                                                        const inference::LogSettingsRequest*,
+                                                        inference::LogSettingsResponse*) {
+  return Unsupported(context,
+                     "the log cannot be changed while the server runs; start it with --log-level");
+}
+
+}  // namespace dla::server

@@ -1,0 +1,100 @@
+// inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions, on gRPC's
+// callback API. docs/open-inference-protocol.md tells where it differs from Triton.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "inference/grpc_service.grpc.pb.h"
+#include "server/call_tracker.h"
+#include "server/clock.h"
+#include "server/infer_request.h"
+#include "server/metrics.h"
+#include "server/model_registry.h"
+#include "server/pipeline.h"
+#include "server/request_record.h"
+
+namespace dla::server {
+
+// What the calls share. All of it outlives the service.
+struct InferenceContext {
+  const ModelRegistry& registry;
+  Pipeline& pipeline;
+  CallTracker& calls;
+  RequestMetrics& unknown_model;  // counts requests for models that do not exist
+  Clock& clock;
+  int64_t max_pixels;              // of one photo
+  const std::atomic<bool>& ready;  // whether requests are accepted
+};
+
+struct InferTarget {
+  std::shared_ptr<ServedModel> model;
+  InferTask task;
+};
+
+// Finds the model, which `record` is told, and reads the request. NOT_FOUND, INVALID_ARGUMENT.
+absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
+                                         const inference::ModelInferRequest& request,
+                                         RequestRecord& record);
+
+// The deadline, or where `timeout` from now is before it, that.
+TimePoint Sooner(TimePoint deadline, Duration timeout, Clock& clock);
+
+// Thread-safe. Handlers never block; answers are sent by whichever thread has them.
+class InferenceService final : public inference::GRPCInferenceService::CallbackService {
+ public:
+  explicit InferenceService(const InferenceContext& context) : context_(context) {}
+
+  grpc::ServerUnaryReactor* ServerLive(grpc::CallbackServerContext* context,
+                                       const inference::ServerLiveRequest* request,
+                                       inference::ServerLiveResponse* response) override;
+  grpc::ServerUnaryReactor* ServerReady(grpc::CallbackServerContext* context,
+                                        const inference::ServerReadyRequest* request,
+                                        inference::ServerReadyResponse* response) override;
+  grpc::ServerUnaryReactor* ModelReady(grpc::CallbackServerContext* context,
+                                       const inference::ModelReadyRequest* request,
+                                       inference::ModelReadyResponse* response) override;
+  grpc::ServerUnaryReactor* ServerMetadata(grpc::CallbackServerContext* context,
+                                           const inference::ServerMetadataRequest* request,
+                                           inference::ServerMetadataResponse* response) override;
+  grpc::ServerUnaryReactor* ModelMetadata(grpc::CallbackServerContext* context,
+                                          const inference::ModelMetadataRequest* request,
+                                          inference::ModelMetadataResponse* response) override;
+  grpc::ServerUnaryReactor* ModelConfig(grpc::CallbackServerContext* context,
+                                        const inference::ModelConfigRequest* request,
+                                        inference::ModelConfigResponse* response) override;
+  grpc::ServerUnaryReactor* ModelInfer(grpc::CallbackServerContext* context,
+                                       const inference::ModelInferRequest* request,
+                                       inference::ModelInferResponse* response) override;
+  grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
+  ModelStreamInfer(grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* ModelStatistics(grpc::CallbackServerContext* context,
+                                            const inference::ModelStatisticsRequest* request,
+                                            inference::ModelStatisticsResponse* response) override;
+  grpc::ServerUnaryReactor* RepositoryIndex(grpc::CallbackServerContext* context,
+                                            const inference::RepositoryIndexRequest* request,
+                                            inference::RepositoryIndexResponse* response) override;
+  grpc::ServerUnaryReactor* CudaSharedMemoryStatus(
+      grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest* request,
+      inference::CudaSharedMemoryStatusResponse* response) override;
+  grpc::ServerUnaryReactor* CudaSharedMemoryRegister(
+      grpc::CallbackServerContext* context,
+      const inference::CudaSharedMemoryRegisterRequest* request,
+      inference::CudaSharedMemoryRegisterResponse* response) override;
+  grpc::ServerUnaryReactor* CudaSharedMemoryUnregister(
+      grpc::CallbackServerContext* context,
+      const inference::CudaSharedMemoryUnregisterRequest* request,
+      inference::CudaSharedMemoryUnregisterResponse* response) override;
+  grpc::ServerUnaryReactor* TraceSetting(grpc::CallbackServerContext* context,
+                                         const inference::TraceSettingRequest* request,
+                                         inference::TraceSettingResponse* response) override;
+  grpc::ServerUnaryReactor* LogSettings(grpc::CallbackServerContext* context,
+                                        const inference::LogSettingsRequest* request,
+                                        inference::LogSettingsResponse* response) override;
+
+ private:
+  const InferenceContext context_;
+};
+
+}  // namespace dla::server
