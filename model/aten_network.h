@@ -23,13 +23,12 @@ class AtenNetwork final : public Network {
   ~AtenNetwork() override;
 
   // Throws c10::Error.
-  void Run(absl::Span<const uint8_t* const> photos, float* logits,
-           float* embeddings) const override;
+  void Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const override;
 
  private:
   class Tree;
 
-  at::Tensor MakeInput(absl::Span<const uint8_t* const> photos) const;
+  at::Tensor MakeInput(absl::Span<const PhotoInput> photos) const;
 
   const InputSpec input_;
   const Normalizer normalizer_;

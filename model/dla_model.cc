@@ -171,7 +171,7 @@ class DlaModel final : public Model {
 #endif
   }
 
-  absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
+  absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const override {
     try {
       output.logits.resize(photos.size() * info_.num_classes);
       output.embeddings.resize(photos.size() * info_.embedding_size);

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "model/input_spec.h"
+#include "model/photo_input.h"
 
 namespace dla {
 
@@ -45,11 +46,11 @@ class Model {
   // To be called once by every thread that calls Run; without it the process-wide default applies.
   virtual void PrepareThread(int compute_threads) const = 0;
 
-  // Classifies photos.size() >= 1 photos. Each pointer leads to
-  // input.height x input.width x 3 bytes of RGB (see Image), readable until Run returns.
+  // Classifies photos.size() >= 1 photos of input.height x input.width pixels each, readable until
+  // Run returns.
   // Resizes output's vectors to fit. On error (out of memory, device lost) output is unspecified.
   // Thread-safe.
-  virtual absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const = 0;
+  virtual absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const = 0;
 };
 
 }  // namespace dla

@@ -26,7 +26,8 @@ class BatchQueue {
  public:
   struct Options {
     // Photos that may wait, the ones still being decoded included. More means fewer refusals and
-    // longer waits; each holds height x width x 3 bytes.
+    // longer waits; each holds height x width x 3 bytes, or 4 times as many where the caller
+    // normalised it.
     size_t capacity = 512;
 
     // Most photos in one batch.
@@ -58,8 +59,9 @@ class BatchQueue {
   struct Item {
     PhotoContext context;
     Image pixels;
-    Duration decode{};     // how long decoding took
-    TimePoint enqueued{};  // set by Push
+    std::vector<float> normalized{};  // instead of pixels where the caller normalised, else empty
+    Duration decode{};                // how long decoding took
+    TimePoint enqueued{};             // set by Push
   };
 
   // `metrics` and `clock` outlive the queue.

@@ -78,7 +78,7 @@ struct Lane {
 absl::StatusOr<Speed> MeasureSpeed(const Model& model, const Share& share,
                                    const SpeedOptions& options, Clock& clock) {
   const std::vector<uint8_t> photo = MakePhoto(model.info().input);
-  const std::vector<const uint8_t*> photos(share.max_batch, photo.data());
+  const std::vector<PhotoInput> photos(share.max_batch, photo.data());
   const auto cpu_time =
       options.thread_cpu_time ? options.thread_cpu_time : std::function(SystemThreadCpuTime);
   Gate warm(share.replicas, clock);

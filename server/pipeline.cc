@@ -1,10 +1,13 @@
 #include "server/pipeline.h"
 
+#include <bit>
+#include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "model/preprocess.h"
+#include "model/status_macros.h"
 #include "server/grpc_status.h"
 #include "server/metrics.h"
 
@@ -17,6 +20,19 @@ absl::Status QueueFull(const ServedModel& model) {
                            model.PredictedWait());
 }
 
+absl::StatusOr<std::vector<float>> CopyNormalized(absl::string_view bytes, const InputSpec& spec) {
+  static_assert(std::endian::native == std::endian::little);
+  const size_t count = size_t{3} * spec.height * spec.width;
+  if (bytes.size() != count * sizeof(float)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a normalised photo of ", bytes.size(), " bytes; this model takes ", count * sizeof(float),
+        ", 3 x ", spec.height, " x ", spec.width, " values of float32"));
+  }
+  std::vector<float> values(count);
+  std::memcpy(values.data(), bytes.data(), bytes.size());  // which may be misaligned
+  return values;
+}
+
 }  // namespace
 
 Pipeline::Pipeline(const Options& options, DecodeFunction decode, Clock& clock)
@@ -24,13 +40,23 @@ Pipeline::Pipeline(const Options& options, DecodeFunction decode, Clock& clock)
       clock_(clock),
       pool_(options.decode_threads, options.prepare_decode_thread) {}
 
-absl::StatusOr<Image> Pipeline::Prepare(const PhotoSource& photo, const InputSpec& spec) const {
-  if (const auto* encoded = std::get_if<EncodedPhoto>(&photo)) return decode_(encoded->bytes, spec);
-  const RawPhoto& raw = std::get<RawPhoto>(photo);
-  Image image{.height = raw.height, .width = raw.width};
-  image.pixels.assign(raw.pixels.begin(), raw.pixels.end());
-  if (raw.height == spec.height && raw.width == spec.width) return image;
-  return ResizeAndCrop(image, spec);
+absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const PhotoSource& photo,
+                                                     const InputSpec& spec) const {
+  Prepared prepared;
+  if (const auto* normalized = std::get_if<NormalizedPhoto>(&photo)) {
+    DLA_ASSIGN_OR_RETURN(prepared.normalized, CopyNormalized(normalized->values, spec));
+  } else if (const auto* raw = std::get_if<RawPhoto>(&photo)) {
+    Image image{.height = raw->height, .width = raw->width};
+    image.pixels.assign(raw->pixels.begin(), raw->pixels.end());
+    if (raw->height == spec.height && raw->width == spec.width) {
+      prepared.pixels = std::move(image);
+    } else {
+      DLA_ASSIGN_OR_RETURN(prepared.pixels, ResizeAndCrop(image, spec));
+    }
+  } else {
+    DLA_ASSIGN_OR_RETURN(prepared.pixels, decode_(std::get<EncodedPhoto>(photo).bytes, spec));
+  }
+  return prepared;
 }
 
 void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context) {
@@ -59,16 +85,18 @@ void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, Pho
       refuse(std::move(status));
       return;
     }
-    absl::StatusOr<Image> pixels = Prepare(photo, model.info().input);
+    absl::StatusOr<Prepared> prepared = Prepare(photo, model.info().input);
     const Duration took = clock_.Now() - start;
-    if (!pixels.ok()) {
-      refuse(pixels.status());
+    if (!prepared.ok()) {
+      refuse(prepared.status());
       return;
     }
     model.metrics().decode_seconds->Observe(Seconds(took));
-    model.queue().Push(
-        {.context = std::move(context), .pixels = *std::move(pixels), .decode = took},
-        std::move(place));
+    model.queue().Push({.context = std::move(context),
+                        .pixels = std::move(prepared->pixels),
+                        .normalized = std::move(prepared->normalized),
+                        .decode = took},
+                       std::move(place));
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -31,13 +32,20 @@ class Pipeline {
 
   // Takes one photo; never blocks. context.done is called exactly once, perhaps before this
   // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue is full, INVALID_ARGUMENT
-  // when the bytes are no photo, CANCELLED and DEADLINE_EXCEEDED when nobody waits any more,
-  // INTERNAL when the forward pass fails. The sizes that `photo` states are those of its bytes.
+  // when the bytes are no photo or not as many as a normalised one has, CANCELLED and
+  // DEADLINE_EXCEEDED when nobody waits any more, INTERNAL when the forward pass fails. The sizes
+  // that `photo` states are those of its bytes.
   void Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context);
 
  private:
+  // One of the two, as in BatchQueue::Item.
+  struct Prepared {
+    Image pixels;
+    std::vector<float> normalized;
+  };
+
   // Runs on the decode pool.
-  absl::StatusOr<Image> Prepare(const PhotoSource& photo, const InputSpec& spec) const;
+  absl::StatusOr<Prepared> Prepare(const PhotoSource& photo, const InputSpec& spec) const;
 
   const DecodeFunction decode_;
   Clock& clock_;

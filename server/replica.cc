@@ -53,7 +53,10 @@ void Replica::Work() {
 void Replica::RunBatch(std::vector<BatchQueue::Item> batch) {
   const TimePoint start = context_.clock.Now();
   photos_.clear();
-  for (const BatchQueue::Item& item : batch) photos_.push_back(item.pixels.pixels.data());
+  for (const BatchQueue::Item& item : batch) {
+    photos_.push_back(item.normalized.empty() ? PhotoInput(item.pixels.pixels.data())
+                                              : PhotoInput::Normalized(item.normalized.data()));
+  }
 
   absl::Status status = context_.model.Run(photos_, output_);
   const Duration inference = context_.clock.Now() - start;

@@ -53,7 +53,7 @@ class Replica {
   void RunBatch(std::vector<BatchQueue::Item> batch);
 
   const ReplicaContext context_;
-  std::vector<const uint8_t*> photos_;
+  std::vector<PhotoInput> photos_;
   BatchOutput output_;
   std::thread thread_;
 };

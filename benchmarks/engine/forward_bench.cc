@@ -50,7 +50,7 @@ void Forward(benchmark::State& state, const std::string& variant, dla::Precision
              int compute_threads) {
   const dla::Model& model = Load(variant, precision);
   const auto photo = dla::MakeFormulaPhoto("photo", kSize, kSize);
-  const std::vector<const uint8_t*> photos(state.range(0), photo.data());
+  const std::vector<dla::PhotoInput> photos(state.range(0), photo.data());
   dla::BatchOutput output;
   model.PrepareThread(compute_threads);
   // oneDNN compiles its kernels the first time.

@@ -42,8 +42,8 @@ size_t PhotoBytes(const dla::Model& model) {
 }
 
 // `count` photos one behind the other; where the file holds fewer, they repeat.
-std::vector<const uint8_t*> Split(const std::string& pixels, size_t photo_bytes, size_t count) {
-  std::vector<const uint8_t*> photos(count);
+std::vector<dla::PhotoInput> Split(const std::string& pixels, size_t photo_bytes, size_t count) {
+  std::vector<dla::PhotoInput> photos(count);
   const size_t stored = pixels.size() / photo_bytes;
   for (size_t i = 0; i < count; ++i) {
     photos[i] = reinterpret_cast<const uint8_t*>(pixels.data()) + i % stored * photo_bytes;
@@ -70,7 +70,7 @@ nlohmann::json Check(const dla::Model& model, const std::string& file, size_t co
 nlohmann::json Measure(const dla::Model& model, size_t batch, int replicas, int compute_threads,
                        double seconds) {
   const std::string pixels(batch * PhotoBytes(model), '\x55');
-  const std::vector<const uint8_t*> photos = Split(pixels, PhotoBytes(model), batch);
+  const std::vector<dla::PhotoInput> photos = Split(pixels, PhotoBytes(model), batch);
   std::atomic<bool> failed = false;
   std::atomic<int64_t> batches = 0;
   std::vector<double> rates(replicas);  // images/s of each replica

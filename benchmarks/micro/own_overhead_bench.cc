@@ -43,7 +43,7 @@ class IdleModel final : public Model {
   const ModelInfo& info() const override { return info_; }
   void PrepareThread(int) const override {}
 
-  absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
+  absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const override {
     output.logits.resize(photos.size() * info_.num_classes);
     output.embeddings.resize(photos.size() * info_.embedding_size);
     for (size_t i = 0; i < photos.size(); ++i) {

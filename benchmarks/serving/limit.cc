@@ -90,7 +90,7 @@ nlohmann::json Measure(const dla::Model& model, const std::vector<std::string>& 
   const auto forward = [&](int batch, int compute_threads) -> Step {
     model.PrepareThread(compute_threads);
     return [&, batch, output = dla::BatchOutput()]() mutable {
-      const std::vector<const uint8_t*> pixels(batch, image.pixels.data());
+      const std::vector<dla::PhotoInput> pixels(batch, image.pixels.data());
       const absl::Status status = model.Run(pixels, output);
       if (!status.ok()) throw std::runtime_error(status.ToString());
       return batch;

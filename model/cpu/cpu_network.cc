@@ -213,7 +213,7 @@ void CpuNetwork::RunStep(const Step& step, Workspace& workspace, int first, int 
                                  : RunPixelOp(step, workspace, first, end, team);
 }
 
-void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspace& workspace,
+void CpuNetwork::RunPhotoSteps(absl::Span<const PhotoInput> photos, Workspace& workspace,
                                ThreadTeam& team) const {
   const auto count = static_cast<int>(photos.size());
   const Step& last = plan_.steps[plan_.stem_steps - 1];  // of the stem
@@ -253,8 +253,7 @@ void CpuNetwork::RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspac
   }
 }
 
-void CpuNetwork::Run(absl::Span<const uint8_t* const> photos, float* logits,
-                     float* embeddings) const {
+void CpuNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const {
   const auto count = static_cast<int>(photos.size());
   ThreadTeam& team = Team();
   std::unique_ptr<Workspace> workspace = TakeWorkspace(count, team.size());

@@ -28,14 +28,13 @@ class CpuNetwork final : public Network {
   // Has as many threads work on each of the calling thread's runs, instead of it alone.
   static void UseThreads(int threads);
 
-  void Run(absl::Span<const uint8_t* const> photos, float* logits,
-           float* embeddings) const override;
+  void Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const override;
 
  private:
   class Workspace;
 
   // The steps up to Plan::photo_steps.
-  void RunPhotoSteps(absl::Span<const uint8_t* const> photos, Workspace& workspace,
+  void RunPhotoSteps(absl::Span<const PhotoInput> photos, Workspace& workspace,
                      ThreadTeam& team) const;
   // A step for the photos [first, end).
   void RunStep(const Step& step, Workspace& workspace, int first, int end, ThreadTeam& team) const;

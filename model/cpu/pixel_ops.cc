@@ -43,6 +43,17 @@ DLA_AVX512_INLINE void Store(char* cell, int half, __m512 values) {
   }
 }
 
+// The first `count` of 4 pixels of 4 values each.
+template <Element kElement>
+DLA_AVX512_INLINE void StorePixels(char* target, int count, __m512 pixels) {
+  const auto values = static_cast<__mmask16>((1U << 4 * count) - 1);
+  if constexpr (kElement == Element::kFloat32) {
+    _mm512_mask_storeu_ps(target, values, pixels);
+  } else {
+    _mm256_mask_storeu_epi16(target, values, ToBf16(pixels));
+  }
+}
+
 // a >= b ? a : b, but NaN if either is.
 DLA_AVX512_INLINE __m512 Max(__m512 a, __m512 b) {
   const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
@@ -173,23 +184,18 @@ WindowWriter::WindowWriter(const InputSpec& spec) : height_(spec.height), width_
 }
 
 template <Element kElement>
-DLA_AVX512 void WindowWriter::WriteRow(const uint8_t* photo, char* pixels) const {
+DLA_AVX512 void WindowWriter::WriteRow(const uint8_t* row, char* pixels) const {
   constexpr int kPixels = 4;  // at a time
   constexpr int kBytes = CellBytes(kElement) / 8;
   const __m512 scale = _mm512_broadcast_f32x4(_mm_loadu_ps(scale_.data()));
   const __m512 offset = _mm512_broadcast_f32x4(_mm_loadu_ps(offset_.data()));
   const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
   const auto write = [&](int x, int count) DLA_AVX512 __attribute__((always_inline)) {
-    const auto values = static_cast<__mmask16>((1U << 4 * count) - 1);
     const __m128i bytes =
-        _mm_maskz_loadu_epi8(static_cast<__mmask16>((1U << 3 * count) - 1), photo + 3 * x);
+        _mm_maskz_loadu_epi8(static_cast<__mmask16>((1U << 3 * count) - 1), row + 3 * x);
     const __m512 normalized = _mm512_fmadd_ps(
         _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_shuffle_epi8(bytes, spread))), scale, offset);
-    if constexpr (kElement == Element::kFloat32) {
-      _mm512_mask_storeu_ps(pixels + x * kBytes, values, normalized);
-    } else {
-      _mm256_mask_storeu_epi16(pixels + x * kBytes, values, ToBf16(normalized));
-    }
+    StorePixels<kElement>(pixels + x * kBytes, count, normalized);
   };
   int x = 0;
   for (; x + kPixels <= width_; x += kPixels) write(x, kPixels);
@@ -197,7 +203,24 @@ DLA_AVX512 void WindowWriter::WriteRow(const uint8_t* photo, char* pixels) const
 }
 
 template <Element kElement>
-DLA_AVX512 void WindowWriter::WriteWindows(const uint8_t* photo, int first, int end,
+DLA_AVX512 void WindowWriter::WriteRow(const float* row, char* pixels) const {
+  constexpr int kPixels = 4;  // at a time
+  constexpr int kBytes = CellBytes(kElement) / 8;
+  const int64_t plane = int64_t{height_} * width_;
+  const __m512i interleaved =
+      _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  for (int x = 0; x < width_; x += kPixels) {
+    const int count = std::min(kPixels, width_ - x);
+    const auto loaded = static_cast<__mmask8>((1U << count) - 1);
+    __m512 planes = _mm512_zextps128_ps512(_mm_maskz_loadu_ps(loaded, row + x));
+    planes = _mm512_insertf32x4(planes, _mm_maskz_loadu_ps(loaded, row + plane + x), 1);
+    planes = _mm512_insertf32x4(planes, _mm_maskz_loadu_ps(loaded, row + 2 * plane + x), 2);
+    StorePixels<kElement>(pixels + x * kBytes, count, _mm512_permutexvar_ps(interleaved, planes));
+  }
+}
+
+template <Element kElement>
+DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, int end,
                                            char* target) const {
   constexpr int64_t kCellBytes = CellBytes(kElement);
   constexpr int kPixelBytes = kCellBytes / 8;
@@ -205,7 +228,12 @@ DLA_AVX512 void WindowWriter::WriteWindows(const uint8_t* photo, int first, int 
   std::vector<char> row((width_ + 10) * kPixelBytes);
   const PlaneGeometry to = geometry();
   for (int y = first; y < end; ++y) {
-    WriteRow<kElement>(photo + int64_t{y} * width_ * 3, row.data() + 3 * kPixelBytes);
+    char* const pixels = row.data() + 3 * kPixelBytes;
+    if (photo.normalized != nullptr) {
+      WriteRow<kElement>(photo.normalized + int64_t{y} * width_, pixels);
+    } else {
+      WriteRow<kElement>(photo.pixels + int64_t{y} * width_ * 3, pixels);
+    }
     const char* window = row.data();
     char* cell = target + int64_t{y} * to.pitch() * kCellBytes;
     for (int x = 0; x < to.width; ++x, window += 2 * kPixelBytes, cell += kCellBytes) {
@@ -216,7 +244,7 @@ DLA_AVX512 void WindowWriter::WriteWindows(const uint8_t* photo, int first, int 
   }
 }
 
-void WindowWriter::Write(const uint8_t* photo, int first, int end, char* target,
+void WindowWriter::Write(const PhotoInput& photo, int first, int end, char* target,
                          Element element) const {
   element == Element::kBf16 ? WriteWindows<Element::kBf16>(photo, first, end, target)
                             : WriteWindows<Element::kFloat32>(photo, first, end, target);

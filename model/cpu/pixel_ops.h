@@ -7,6 +7,7 @@
 
 #include "model/cpu/planes.h"
 #include "model/input_spec.h"
+#include "model/photo_input.h"
 
 namespace dla::cpu {
 
@@ -44,16 +45,18 @@ class WindowWriter {
   // height + 6 rows of ceil(width / 2) cells.
   PlaneGeometry geometry() const { return {height_, (width_ + 1) / 2, /*top=*/3, /*bottom=*/3}; }
 
-  // Writes the rows [first, end). photo: height x width x 3 bytes. Does not touch the border.
-  // Thread-safe.
-  void Write(const uint8_t* photo, int first, int end, char* target, Element element) const;
+  // Writes the rows [first, end). Does not touch the border. Thread-safe.
+  void Write(const PhotoInput& photo, int first, int end, char* target, Element element) const;
 
  private:
   // Writes a row's normalised pixels, 4 values each.
   template <Element kElement>
-  void WriteRow(const uint8_t* photo, char* pixels) const;
+  void WriteRow(const uint8_t* row, char* pixels) const;
+  // `row` leads into the plane of red, which those of green and blue follow.
   template <Element kElement>
-  void WriteWindows(const uint8_t* photo, int first, int end, char* target) const;
+  void WriteRow(const float* row, char* pixels) const;
+  template <Element kElement>
+  void WriteWindows(const PhotoInput& photo, int first, int end, char* target) const;
 
   const int height_;
   const int width_;

@@ -71,7 +71,7 @@ void Stem::RunStep(const Step& step, RowRange rows, const char* source,
   }
 }
 
-void Stem::Run(const uint8_t* photo, RowRange rows, char* memory, char* const* targets) const {
+void Stem::Run(const PhotoInput& photo, RowRange rows, char* memory, char* const* targets) const {
   const int steps = plan_.stem_steps;
   absl::InlinedVector<Strip, 4> strips;  // what each step reads
   for (int i = 0; i < steps; ++i) {

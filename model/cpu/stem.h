@@ -3,11 +3,10 @@
 // the rows that the next strip needs do, and they stay in the processor's second cache.
 #pragma once
 
-#include <cstdint>
-
 #include "model/cpu/pixel_ops.h"
 #include "model/cpu/plan.h"
 #include "model/input_spec.h"
+#include "model/photo_input.h"
 
 namespace dla::cpu {
 
@@ -25,7 +24,7 @@ class Stem {
   // others are: threads can share a photo. `strips` are Plan::strip_bytes of memory, aligned to a
   // cell, that were zero before the first call and that nothing else writes to. `targets` are the
   // first pixels of the output's planes, whose borders are not touched.
-  void Run(const uint8_t* photo, RowRange rows, char* strips, char* const* targets) const;
+  void Run(const PhotoInput& photo, RowRange rows, char* strips, char* const* targets) const;
 
  private:
   // `source` and `targets` lead to the planes' first pixels.

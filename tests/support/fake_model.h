@@ -12,8 +12,8 @@
 
 namespace dla {
 
-// Photos are 2 x 2 pixels. The logit of class c is 10 where c is the photo's first byte, else 0;
-// the embedding is {first byte, 1}. Thread-safe.
+// Photos are 2 x 2 pixels. The logit of class c is 10 where c is the photo's first byte (or first
+// value, if normalised), else 0; the embedding is {first byte or value, 1}. Thread-safe.
 class FakeModel : public Model {
  public:
   explicit FakeModel(int num_classes = 4) {
@@ -33,7 +33,7 @@ class FakeModel : public Model {
   const ModelInfo& info() const override { return info_; }
   void PrepareThread(int) const override {}
 
-  absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
+  absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const override {
     {
       server::MutexLock lock(mu_);
       ++running_;
@@ -44,7 +44,8 @@ class FakeModel : public Model {
     output.logits.assign(photos.size() * info_.num_classes, 0.0f);
     output.embeddings.clear();
     for (size_t i = 0; i < photos.size(); ++i) {
-      const int mark = photos[i][0];
+      const int mark = photos[i].normalized != nullptr ? static_cast<int>(photos[i].normalized[0])
+                                                       : photos[i].pixels[0];
       if (mark < info_.num_classes) output.logits[i * info_.num_classes + mark] = 10;
       output.embeddings.insert(output.embeddings.end(), {static_cast<float>(mark), 1.0f});
     }

@@ -118,6 +118,18 @@ std::vector<uint8_t> MakeFormulaPhoto(absl::string_view name, int height, int wi
   return photo;
 }
 
+std::vector<float> NormalizeFormulaPhoto(const std::vector<uint8_t>& photo, const InputSpec& spec) {
+  std::vector<float> values;
+  values.reserve(photo.size());
+  for (size_t channel = 0; channel < 3; ++channel) {
+    for (size_t i = channel; i < photo.size(); i += 3) {
+      values.push_back(
+          static_cast<float>((photo[i] / 255.0 - spec.mean[channel]) / spec.std[channel]));
+    }
+  }
+  return values;
+}
+
 std::string SerializeSafeTensors(const FormulaTensors& tensors) {
   size_t offset = 0;
   const std::string header = absl::StrCat(

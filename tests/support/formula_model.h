@@ -9,6 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "model/input_spec.h"
 #include "model/safetensors.h"
 
 namespace dla {
@@ -30,6 +31,9 @@ FormulaTensor MakeFormulaTensor(absl::string_view name, const std::vector<int64_
 
 // height x width x 3 bytes of RGB.
 std::vector<uint8_t> MakeFormulaPhoto(absl::string_view name, int height, int width);
+
+// The same photo as callers that normalise themselves send it: 3 x height x width values.
+std::vector<float> NormalizeFormulaPhoto(const std::vector<uint8_t>& photo, const InputSpec& spec);
 
 // A file of the safetensors format.
 std::string SerializeSafeTensors(const FormulaTensors& tensors);

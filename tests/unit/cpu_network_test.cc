@@ -49,12 +49,16 @@ class TestNetwork {
             InputSpec{.height = height, .width = width}, kernels) {}
 
   Output Run(const Photos& photos) const {
-    std::vector<const uint8_t*> pointers;
-    for (const auto& photo : photos) pointers.push_back(photo.data());
+    std::vector<PhotoInput> inputs;
+    for (const auto& photo : photos) inputs.push_back(photo.data());
+    return Run(inputs);
+  }
+
+  Output Run(const std::vector<PhotoInput>& photos) const {
     Output output;
     output.logits.resize(photos.size() * kClasses);
     output.embeddings.resize(photos.size() * layout_.embedding_size);
-    network_.Run(pointers, output.logits.data(), output.embeddings.data());
+    network_.Run(photos, output.logits.data(), output.embeddings.data());
     return output;
   }
 
@@ -118,6 +122,34 @@ TEST_P(CpuNetworkTest, ThreadsTogetherComputeWhatOneComputesAlone) {
       CpuNetwork::UseThreads(1);
       EXPECT_EQ(together.logits, alone.logits) << threads << " threads";
       EXPECT_EQ(together.embeddings, alone.embeddings) << threads << " threads";
+    }
+  }
+}
+
+// Of 4 photos 2 threads take two each; 3 threads take one after the other together.
+TEST_P(CpuNetworkTest, APhotoThatTheCallerNormalisedGetsTheAnswerOfItsPixels) {
+  const Photos photos = MakePhotos(4, 63, 31);
+  std::vector<std::vector<float>> normalized;
+  std::vector<PhotoInput> mixed;
+  for (size_t i = 0; i < photos.size(); ++i) {
+    normalized.push_back(NormalizeFormulaPhoto(photos[i], {.height = 63, .width = 31}));
+    mixed.push_back(i == 1 ? PhotoInput(photos[i].data())
+                           : PhotoInput::Normalized(normalized[i].data()));
+  }
+  std::vector<const KernelSet*> all = Bf16Kernels();
+  all.push_back(&Avx512Kernels());
+  for (const KernelSet* kernels : all) {
+    const TestNetwork network(GetParam(), 63, 31, *kernels);
+    const Output expected = network.Run(photos);
+    // In bf16 a value that lies between two may be rounded the other way.
+    const double tolerance = kernels->element() == Element::kBf16 ? 1.5e-2 : 1e-5;
+    for (const int threads : {1, 2, 3}) {
+      SCOPED_TRACE(absl::StrCat(kernels->name(), ", ", threads, " threads"));
+      CpuNetwork::UseThreads(threads);
+      const Output output = network.Run(mixed);
+      CpuNetwork::UseThreads(1);
+      EXPECT_LE(RelativeL2(output.logits, expected.logits), tolerance);
+      EXPECT_LE(RelativeL2(output.embeddings, expected.embeddings), tolerance);
     }
   }
 }

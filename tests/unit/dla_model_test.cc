@@ -44,7 +44,7 @@ class DlaModelTest : public ::testing::Test {
 
   static BatchOutput Classify(const Model& model, int first_photo, int count) {
     std::vector<std::vector<uint8_t>> photos;
-    std::vector<const uint8_t*> pointers;
+    std::vector<PhotoInput> pointers;
     for (int i = 0; i < count; ++i) {
       photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", first_photo + i), kHeight, kWidth));
       pointers.push_back(photos.back().data());

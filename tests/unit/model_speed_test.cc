@@ -21,7 +21,7 @@ class TimedModel : public FakeModel {
     threads_.push_back(compute_threads);
   }
 
-  absl::Status Run(absl::Span<const uint8_t* const> photos, BatchOutput& output) const override {
+  absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const override {
     clock_.Advance(std::chrono::milliseconds(10) * photos.size());
     return FakeModel::Run(photos, output);
   }

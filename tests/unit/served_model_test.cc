@@ -7,6 +7,7 @@
 #include <future>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "server/pipeline.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model.h"
@@ -14,11 +15,17 @@
 namespace dla::server {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ServedModelTest : public ::testing::Test {
  protected:
+  // A replica lets go of the model a moment after it answered, and must not be the last to do so.
+  void TearDown() override {
+    while (served_.use_count() > 1) std::this_thread::yield();
+  }
+
   ServedModel& Start(const ServedModel::Options& options) {
     auto model = std::make_unique<FakeModel>();
     fake_ = model.get();
@@ -33,8 +40,14 @@ class ServedModelTest : public ::testing::Test {
       absl::string_view photo, ClassifyOptions options = {.top_k = 2},
       std::shared_ptr<const CancelFlag> cancelled = nullptr,
       TimePoint deadline = TimePoint::max()) {
+    return Submit(EncodedPhoto{photo}, options, std::move(cancelled), deadline);
+  }
+
+  std::future<absl::StatusOr<Answer>> Submit(PhotoSource photo, ClassifyOptions options = {},
+                                             std::shared_ptr<const CancelFlag> cancelled = nullptr,
+                                             TimePoint deadline = TimePoint::max()) {
     auto promise = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
-    pipeline_->Submit(served_, EncodedPhoto{photo},
+    pipeline_->Submit(served_, photo,
                       {.options = options,
                        .deadline = deadline,
                        .cancelled = std::move(cancelled),
@@ -108,6 +121,29 @@ TEST_F(ServedModelTest, RunsAsManyBatchesAtOnceAsThereAreReplicas) {
   }
   fake_->Release();
   for (auto& answer : answers) EXPECT_TRUE(answer.get().ok());
+}
+
+TEST_F(ServedModelTest, TakesPhotosThatTheCallerNormalised) {
+  Start({});
+  const std::vector<float> values(3 * 2 * 2, 2);
+  // Where a message put them, which may be anywhere.
+  std::string message(1, '?');
+  message.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  const auto answer = Submit(NormalizedPhoto{absl::string_view(message).substr(1)}).get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->classes[0].index, 2);
+}
+
+TEST_F(ServedModelTest, RefusesANormalisedPhotoOfAnotherSize) {
+  Start({});
+  for (const size_t size : {0, 47, 49, 96}) {
+    const std::string bytes(size, '\0');
+    const auto answer = Submit(NormalizedPhoto{bytes}).get();
+    EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(answer.status().message()),
+                AllOf(HasSubstr(absl::StrCat("of ", size, " bytes")), HasSubstr("takes 48")));
+  }
+  EXPECT_EQ(served_->queue().reserved(), 0u);
 }
 
 TEST_F(ServedModelTest, ABadPhotoFailsAlone) {

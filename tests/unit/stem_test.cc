@@ -129,10 +129,15 @@ class TestStem {
   const InputSpec& spec() const { return spec_; }
   std::vector<char> output() const { return output_.Copy(); }
 
-  void Run(const std::vector<uint8_t>& photo, RowRange rows) const { Run(photo, rows, strips_); }
+  void Run(const std::vector<uint8_t>& photo, RowRange rows) const {
+    Run(photo.data(), rows, strips_);
+  }
+  void RunNormalized(const std::vector<float>& values, RowRange rows) const {
+    Run(PhotoInput::Normalized(values.data()), rows, strips_);
+  }
   // In another thread than the others.
   void RunWithOtherMemory(const std::vector<uint8_t>& photo, RowRange rows) const {
-    Run(photo, rows, Cells(plan_.strip_bytes, 0));
+    Run(photo.data(), rows, Cells(plan_.strip_bytes, 0));
   }
 
   float At(int channel, int y, int x) const {
@@ -143,10 +148,10 @@ class TestStem {
   }
 
  private:
-  void Run(const std::vector<uint8_t>& photo, RowRange rows, const Cells& strips) const {
+  void Run(const PhotoInput& photo, RowRange rows, const Cells& strips) const {
     char* target = output_.data() + geometry().origin() * CellBytes(plan_.element);
     kernels_.BeginThread();
-    stem_.Run(photo.data(), rows, strips.data(), &target);
+    stem_.Run(photo, rows, strips.data(), &target);
     kernels_.EndThread();
   }
 
@@ -185,6 +190,31 @@ TEST(StemTest, IsItsConvolutionsOneAfterTheOther) {
     }
     EXPECT_GT(largest, 0);
     EXPECT_LE(error, 1e-5 * largest);
+  }
+}
+
+TEST(StemTest, TakesPhotosThatTheCallerNormalised) {
+  if (AllKernels().empty()) GTEST_SKIP() << "this processor has no AVX-512";
+  for (const Size size : kSizes) {
+    SCOPED_TRACE(absl::StrCat(size.height, "x", size.width));
+    const auto photo = MakeFormulaPhoto("photo", size.height, size.width);
+    const TestStem expected(size, Avx512Kernels());
+    const TestStem stem(size, Avx512Kernels());
+    const PlaneGeometry& geometry = stem.geometry();
+    expected.Run(photo, {0, geometry.height});
+    // In two parts, of which the second begins somewhere in the planes.
+    const auto values = NormalizeFormulaPhoto(photo, stem.spec());
+    stem.RunNormalized(values, {0, geometry.height / 3});
+    stem.RunNormalized(values, {geometry.height / 3, geometry.height});
+    for (int c = 0; c < 32; ++c) {
+      for (int y = 0; y < geometry.height; ++y) {
+        for (int x = 0; x < geometry.width; ++x) {
+          const float value = expected.At(c, y, x);
+          ASSERT_NEAR(stem.At(c, y, x), value, 1e-5 * std::max(1.0F, std::abs(value)))
+              << c << ", " << y << ", " << x;
+        }
+      }
+    }
   }
 }
 
