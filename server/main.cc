@@ -11,6 +11,8 @@
 #include "model/dla_model.h"
 #include "model/memory.h"
 #include "model/preprocess.h"
+#include "model/self_test.h"
+#include "model/status_macros.h"
 #include "model/threads.h"
 #include "server/config.h"
 #include "server/server.h"
@@ -35,6 +37,13 @@ absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelF
                              : dla::LoadModel(folder.path, options);
 }
 
+absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& model) {
+  DLA_ASSIGN_OR_RETURN(
+      const std::vector<dla::SelfTestPhoto> photos,
+      folder.path.empty() ? dla::EmbeddedSelfTest() : dla::ReadSelfTest(folder.path));
+  return dla::RunSelfTest(model, photos);
+}
+
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
   const dla::LoadImageOptions options = {.max_pixels = config.max_pixels,
                                          .apply_exif_orientation = config.exif_orientation,
@@ -44,7 +53,8 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
               [options](absl::string_view bytes, const dla::InputSpec& spec) {
                 return dla::LoadImage(bytes, spec, options);
               },
-          .prepare_decode_thread = [] { dla::UseThreads(1); }};
+          .prepare_decode_thread = [] { dla::UseThreads(1); },
+          .self_test = SelfTest};
 }
 
 void SetUpLogging(const std::string& level) {

@@ -83,6 +83,11 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
   for (const ModelFolder& folder : folders) {
     const TimePoint start = dependencies.clock.Now();
     absl::StatusOr<std::unique_ptr<const Model>> model = dependencies.load_model(folder);
+    if (model.ok() && dependencies.self_test) {
+      if (absl::Status status = dependencies.self_test(folder, **model); !status.ok()) {
+        model = std::move(status);
+      }
+    }
     if (!model.ok()) {
       return absl::Status(model.status().code(), absl::StrCat("cannot load model \"", folder.name,
                                                               "\": ", model.status().message()));

@@ -24,6 +24,9 @@ struct ServerDependencies {
   DecodeFunction decode;
   std::function<void()> prepare_decode_thread;  // may be empty
   Clock& clock = Clock::Real();
+
+  // Whether a model that was just loaded may serve; may be empty.
+  std::function<absl::Status(const ModelFolder&, const Model&)> self_test{};
 };
 
 class Server {

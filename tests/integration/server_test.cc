@@ -409,6 +409,32 @@ TEST_F(ServerTest, AnExpiredDeadlineReachesTheCallerAndCostsNoForwardPass) {
   EXPECT_THAT(fakes_["first"]->batches(), ElementsAre(1));
 }
 
+TEST_F(ServerTest, DoesNotStartWithAModelThatFailsItsSelfTest) {
+  ServerConfig config;
+  config.grpc_address = config.http_address = config.metrics_address = "127.0.0.1:0";
+  config.calibrate = false;
+  config.models = {{.name = "first", .folder = Folder(), .settings = config.defaults}};
+  std::string tested;
+  const absl::Status status =
+      Server::Start(
+          config,
+          {.load_model = [](const ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
+             return std::make_unique<FakeModel>();
+           },
+           .decode = FakeDecode,
+           .prepare_decode_thread = nullptr,
+           .clock = clock_,
+           .self_test =
+               [&tested](const ModelFolder& folder, const Model& model) {
+                 tested = folder.name + " " + model.info().architecture;
+                 return absl::FailedPreconditionError("a rose was a tulip");
+               }})
+          .status();
+  EXPECT_EQ(tested, "first fake");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(std::string(status.message()), "cannot load model \"first\": a rose was a tulip");
+}
+
 TEST_F(ServerTest, RefusesAPortThatIsInUse) {
   Start();
   ServerConfig config;
