@@ -170,6 +170,13 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
       ->capture_default_str()
       ->group(network);
 
+  app.add_option("--allow-shared-memory", config.allow_shared_memory,
+                 "Let callers of the Open Inference Protocol register shared memory of this "
+                 "machine. Whoever reaches the port then reads and writes what the server may open")
+      ->type_name("BOOL")
+      ->default_str("false")
+      ->group(network);
+
   const std::string photos = "Photos";
   app.add_option("--decode-threads", config.decode_threads,
                  "Threads that decode photos. 0 takes as many as there are cores")

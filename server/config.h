@@ -47,6 +47,8 @@ struct ServerConfig {
   bool exif_orientation = true;
   bool reduced_scale_decode = true;
 
+  bool allow_shared_memory = false;
+
   int drain_timeout_s = 30;
   std::string log_level = "info";
 };

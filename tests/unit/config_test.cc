@@ -107,6 +107,12 @@ TEST(CommandLineTest, NamesWhatIsNeitherANumberNorAuto) {
   EXPECT_THAT(ErrorOf({"--optimize", "speed"}), HasSubstr("speed"));
 }
 
+TEST(CommandLineTest, SharedMemoryIsOffUnlessAllowed) {
+  EXPECT_FALSE(ConfigOf({}).allow_shared_memory);
+  EXPECT_TRUE(ConfigOf({"--allow-shared-memory", "true"}).allow_shared_memory);
+  EXPECT_THAT(ErrorOf({"--allow-shared-memory", "maybe"}), HasSubstr("maybe"));
+}
+
 TEST(CommandLineTest, PrintsHelpAndVersionInsteadOfServing) {
   EXPECT_THAT(ParseCommandLine({"--help"})->print_and_exit, HasSubstr("--max-queue-delay-us"));
   EXPECT_THAT(ParseCommandLine({"--version"})->print_and_exit, HasSubstr("dla-server "));
