@@ -43,6 +43,26 @@ CLI::Validator Device() {
       "auto|cpu|cuda[:N]");
 }
 
+// "local,size=BYTES" as Triton has it, or "none"; becomes the number of bytes.
+CLI::Validator CacheConfig() {
+  return CLI::Validator(
+      [](std::string& value) -> std::string {
+        static const std::string kLocal = "local,size=";
+        int64_t bytes = 0;
+        if (value == "none") {
+          value = "0";
+          return "";
+        }
+        if (value.starts_with(kLocal) && absl::SimpleAtoi(value.substr(kLocal.size()), &bytes) &&
+            bytes > 0) {
+          value = absl::StrCat(bytes);
+          return "";
+        }
+        return absl::StrCat("\"", value, "\" is not none or local,size=BYTES with at least 1 byte");
+      },
+      "");
+}
+
 // A whole number, or "auto", which becomes 0. So does 0 itself where `least` is 0.
 CLI::Validator AutoOr(int least, int most) {
   return CLI::Validator(
@@ -117,6 +137,12 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("N")
       ->capture_default_str()
+      ->group(group);
+  app.add_option(
+         "--cache", settings.cache,
+         "Whether answers are kept in the response cache, where --cache-config asks for one")
+      ->type_name("BOOL")
+      ->default_str("true")
       ->group(group);
 }
 
@@ -212,6 +238,12 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
                  "dla-serve/calibration.json in $XDG_CACHE_HOME or ~/.cache; off keeps nothing")
       ->type_name("FILE|auto|off")
       ->capture_default_str();
+  app.add_option("--cache-config", config.cache_bytes,
+                 "Keep answers and give them again to equal photos, in at most so many bytes of "
+                 "memory; what was not asked for longest goes first")
+      ->transform(CacheConfig())
+      ->type_name("none|local,size=BYTES")
+      ->default_str("none");
   app.add_option("--log-level", config.log_level, "How much is logged to standard error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->type_name("debug|info|warn|error")

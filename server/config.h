@@ -20,6 +20,7 @@ struct ModelSettings {
   std::string optimize = "throughput";  // what is chosen for: throughput, latency
   int max_queue_delay_us = 0;
   int queue_capacity = 512;
+  bool cache = true;  // where there is a response cache
 };
 
 struct ModelSource {
@@ -47,6 +48,7 @@ struct ServerConfig {
   bool exif_orientation = true;
   bool reduced_scale_decode = true;
 
+  int64_t cache_bytes = 0;  // of the response cache; 0: none
   bool allow_shared_memory = false;
 
   int drain_timeout_s = 30;

@@ -70,6 +70,18 @@ struct Metrics::Families {
                           "Threads that run batches of the model.")),
         replicas_busy(Register(prometheus::BuildGauge(), r, "dla_replicas_busy",
                                "Replicas that are running a batch right now.")),
+        cache_hits(Register(prometheus::BuildCounter(), r, "dla_cache_hits_total",
+                            "Photos answered by the response cache.")),
+        cache_misses(Register(prometheus::BuildCounter(), r, "dla_cache_misses_total",
+                              "Photos that the response cache did not know.")),
+        cache_evictions(Register(prometheus::BuildCounter(), r, "dla_cache_evictions_total",
+                                 "Answers dropped from the response cache for newer ones.")),
+        cache_bytes(Register(prometheus::BuildGauge(), r, "dla_cache_bytes",
+                             "Memory of the answers in the response cache.")),
+        cache_capacity(Register(prometheus::BuildGauge(), r, "dla_cache_capacity_bytes",
+                                "Memory that the response cache may take.")),
+        cache_entries(Register(prometheus::BuildGauge(), r, "dla_cache_entries",
+                               "Answers in the response cache.")),
         build_info(Register(prometheus::BuildGauge(), r, "dla_build_info",
                             "Always 1; its labels tell what is running.")) {}
 
@@ -85,6 +97,12 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Gauge>& in_flight;
   prometheus::Family<prometheus::Gauge>& replicas;
   prometheus::Family<prometheus::Gauge>& replicas_busy;
+  prometheus::Family<prometheus::Counter>& cache_hits;
+  prometheus::Family<prometheus::Counter>& cache_misses;
+  prometheus::Family<prometheus::Counter>& cache_evictions;
+  prometheus::Family<prometheus::Gauge>& cache_bytes;
+  prometheus::Family<prometheus::Gauge>& cache_capacity;
+  prometheus::Family<prometheus::Gauge>& cache_entries;
   prometheus::Family<prometheus::Gauge>& build_info;
 };
 
@@ -134,7 +152,17 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   metrics->in_flight = &f.in_flight.Add(labels);
   metrics->replicas = &f.replicas.Add(labels);
   metrics->replicas_busy = &f.replicas_busy.Add(labels);
+  metrics->cache_hits = &f.cache_hits.Add(labels);
+  metrics->cache_misses = &f.cache_misses.Add(labels);
   return metrics;
+}
+
+std::unique_ptr<CacheMetrics> Metrics::ForCache() {
+  Families& f = *families_;
+  return std::make_unique<CacheMetrics>(CacheMetrics{.evictions = &f.cache_evictions.Add({}),
+                                                     .bytes = &f.cache_bytes.Add({}),
+                                                     .capacity_bytes = &f.cache_capacity.Add({}),
+                                                     .entries = &f.cache_entries.Add({})});
 }
 
 void RequestMetrics::CountRequest(Method method, absl::StatusCode code) {

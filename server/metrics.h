@@ -50,11 +50,21 @@ class ModelMetrics : public RequestMetrics {
   prometheus::Gauge* in_flight;
   prometheus::Gauge* replicas;
   prometheus::Gauge* replicas_busy;
+  prometheus::Counter* cache_hits;
+  prometheus::Counter* cache_misses;
 
  private:
   friend class Metrics;
   prometheus::Counter* abandoned_cancelled_;
   prometheus::Counter* abandoned_expired_;
+};
+
+// The handles of the response cache. Thread-safe.
+struct CacheMetrics {
+  prometheus::Counter* evictions;
+  prometheus::Gauge* bytes;
+  prometheus::Gauge* capacity_bytes;
+  prometheus::Gauge* entries;
 };
 
 // Owns the registry that /metrics shows. Thread-safe.
@@ -69,6 +79,9 @@ class Metrics {
 
   // For requests that name no model that exists; they are counted under model="".
   std::unique_ptr<RequestMetrics> ForUnknownModel();
+
+  // The same series at every call.
+  std::unique_ptr<CacheMetrics> ForCache();
 
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
 

@@ -46,6 +46,7 @@ struct Timing {
   Duration queue{};
   Duration inference{};
   int batch_size = 0;
+  bool cached = false;  // from the response cache; the rest is 0 then
 };
 
 struct Answer {

@@ -35,10 +35,52 @@ absl::StatusOr<std::vector<float>> CopyNormalized(absl::string_view bytes, const
 
 }  // namespace
 
+struct Pipeline::Job {
+  ServedModel& model;
+  PhotoSource photo;
+  PhotoContext context;
+  BatchQueue::Place place;
+};
+
+namespace {
+
+template <typename Job>
+void Refuse(Job job, absl::Status status) {
+  { const BatchQueue::Place freed = std::move(job.place); }  // before the caller may come back
+  std::move(job.context.done)(std::move(status));
+}
+
+}  // namespace
+
+struct Pipeline::Gate {
+  Mutex mu;
+  bool open ABSL_GUARDED_BY(mu) = true;
+
+  // `pipeline` is touched only while the gate is open.
+  void Resume(Pipeline& pipeline, Job job) {
+    {
+      MutexLock lock(mu);
+      if (open) {
+        pipeline.pool_.Submit(
+            [&pipeline, job = std::move(job)]() mutable { pipeline.Compute(std::move(job)); });
+        return;
+      }
+    }
+    Refuse(std::move(job), absl::UnavailableError("the server is shutting down"));
+  }
+};
+
 Pipeline::Pipeline(const Options& options, DecodeFunction decode, Clock& clock)
     : decode_(std::move(decode)),
       clock_(clock),
+      cache_(options.cache),
+      gate_(std::make_shared<Gate>()),
       pool_(options.decode_threads, options.prepare_decode_thread) {}
+
+Pipeline::~Pipeline() {
+  MutexLock lock(gate_->mu);
+  gate_->open = false;
+}
 
 absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const PhotoSource& photo,
                                                      const InputSpec& spec) const {
@@ -72,32 +114,52 @@ void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, Pho
     std::move(context.done)(QueueFull(*model));
     return;
   }
-  // The context holds the model.
-  pool_.Submit([this, &model = *model, photo, context = std::move(context),
-                place = *std::move(place)]() mutable {
-    const auto refuse = [&context, &place](absl::Status status) {
-      { const BatchQueue::Place freed = std::move(place); }  // before the caller may come back
-      std::move(context.done)(std::move(status));
-    };
-    const TimePoint start = clock_.Now();
-    if (absl::Status status = context.Abandoned(start); !status.ok()) {
-      model.metrics().CountAbandoned(status);
-      refuse(std::move(status));
-      return;
-    }
-    absl::StatusOr<Prepared> prepared = Prepare(photo, model.info().input);
-    const Duration took = clock_.Now() - start;
-    if (!prepared.ok()) {
-      refuse(prepared.status());
-      return;
-    }
-    model.metrics().decode_seconds->Observe(Seconds(took));
-    model.queue().Push({.context = std::move(context),
-                        .pixels = std::move(prepared->pixels),
-                        .normalized = std::move(prepared->normalized),
-                        .decode = took},
-                       std::move(place));
-  });
+  Job job = {*model, photo, std::move(context), *std::move(place)};
+  pool_.Submit([this, job = std::move(job)]() mutable { Start(std::move(job)); });
+}
+
+void Pipeline::Start(Job job) {
+  if (absl::Status status = job.context.Abandoned(clock_.Now()); !status.ok()) {
+    job.model.metrics().CountAbandoned(status);
+    Refuse(std::move(job), std::move(status));
+  } else if (cache_ != nullptr && job.model.options().cache) {
+    AskCache(std::move(job));
+  } else {
+    Compute(std::move(job));
+  }
+}
+
+void Pipeline::AskCache(Job job) {
+  const absl::StatusOr<ResponseKey> key = ResponseKeyOf(job.model, job.photo, job.context.options);
+  if (!key.ok()) return Compute(std::move(job));
+  ModelMetrics& metrics = job.model.metrics();
+  PhotoContext context = std::move(job.context);
+  cache_->Serve(*key, metrics, std::move(context),
+                [this, gate = gate_, job = std::move(job)](PhotoContext mine,
+                                                           ResponseCache::Turn turn) mutable {
+                  job.context = std::move(mine);
+                  if (turn == ResponseCache::Turn::kNow) {
+                    Compute(std::move(job));
+                  } else {
+                    gate->Resume(*this, std::move(job));
+                  }
+                });
+}
+
+void Pipeline::Compute(Job job) {
+  const TimePoint start = clock_.Now();
+  absl::StatusOr<Prepared> prepared = Prepare(job.photo, job.model.info().input);
+  const Duration took = clock_.Now() - start;
+  if (!prepared.ok()) {
+    Refuse(std::move(job), prepared.status());
+    return;
+  }
+  job.model.metrics().decode_seconds->Observe(Seconds(took));
+  job.model.queue().Push({.context = std::move(job.context),
+                          .pixels = std::move(prepared->pixels),
+                          .normalized = std::move(prepared->normalized),
+                          .decode = took},
+                         std::move(job.place));
 }
 
 }  // namespace dla::server

@@ -12,6 +12,7 @@
 #include "server/clock.h"
 #include "server/decode_pool.h"
 #include "server/photo.h"
+#include "server/response_cache.h"
 #include "server/served_model.h"
 
 namespace dla::server {
@@ -26,9 +27,13 @@ class Pipeline {
   struct Options {
     int decode_threads = 1;
     std::function<void()> prepare_decode_thread;  // called first by each of them; may be empty
+    ResponseCache* cache = nullptr;  // outlives all photos; null: every photo is computed
   };
 
   Pipeline(const Options& options, DecodeFunction decode, Clock& clock);
+
+  // Prepares what was submitted. The models may answer it afterwards.
+  ~Pipeline();
 
   // Takes one photo; never blocks. context.done is called exactly once, perhaps before this
   // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue is full, INVALID_ARGUMENT
@@ -44,11 +49,21 @@ class Pipeline {
     std::vector<float> normalized;
   };
 
-  // Runs on the decode pool.
+  // A photo between the door and the model's queue. Its context holds the model.
+  struct Job;
+  // Lets photos that waited for an equal one come back to the decode pool while there is one.
+  struct Gate;
+
+  // These run on the decode pool.
+  void Start(Job job);
+  void AskCache(Job job);
+  void Compute(Job job);
   absl::StatusOr<Prepared> Prepare(const PhotoSource& photo, const InputSpec& spec) const;
 
   const DecodeFunction decode_;
   Clock& clock_;
+  ResponseCache* const cache_;
+  const std::shared_ptr<Gate> gate_;
   DecodePool pool_;
 };
 

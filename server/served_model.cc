@@ -1,13 +1,23 @@
 #include "server/served_model.h"
 
+#include <atomic>
 #include <utility>
 
 namespace dla::server {
+namespace {
+
+uint64_t NextInstance() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
+
+}  // namespace
 
 ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<const Model> model,
                          const Options& options, Metrics& metrics, Clock& clock)
     : name_(std::move(name)),
       version_(std::move(version)),
+      instance_(NextInstance()),
       options_(options),
       model_(std::move(model)),
       metrics_(metrics.ForModel(name_, options.queue.max_batch)),

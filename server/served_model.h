@@ -1,6 +1,7 @@
 // A model with its queue and its replicas, as the server offers it under a name.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ class ServedModel {
     int replicas = 1;         // batches that run at the same time
     int compute_threads = 1;  // of each replica
     BatchQueue::Options queue;
+    bool cache = true;  // its answers may be kept, where there is a response cache
   };
 
   // Starts the replicas. `metrics` and `clock` outlive the object.
@@ -34,6 +36,8 @@ class ServedModel {
 
   const std::string& name() const { return name_; }
   const std::string& version() const { return version_; }
+  // Differs between all objects of this process, those of one name and version too.
+  uint64_t instance() const { return instance_; }
   const ModelInfo& info() const { return model_->info(); }
   const Options& options() const { return options_; }
   ModelMetrics& metrics() const { return *metrics_; }
@@ -46,6 +50,7 @@ class ServedModel {
  private:
   const std::string name_;
   const std::string version_;
+  const uint64_t instance_;
   const Options options_;
   const std::unique_ptr<const Model> model_;
   const std::unique_ptr<ModelMetrics> metrics_;

@@ -19,6 +19,7 @@
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/process_metrics.h"
+#include "server/response_cache.h"
 #include "server/thread_plan.h"
 #include "server/version.h"
 #include "spdlog/spdlog.h"
@@ -30,8 +31,12 @@ struct Server::Parts {
   Parts(const ServerConfig& config, const ServerDependencies& dependencies, int decode_threads)
       : process_metrics(std::make_shared<ProcessMetrics>()),
         unknown_model(metrics.ForUnknownModel()),
+        cache(config.cache_bytes == 0 ? nullptr
+                                      : std::make_unique<ResponseCache>(config.cache_bytes, metrics,
+                                                                        dependencies.clock)),
         pipeline({.decode_threads = decode_threads,
-                  .prepare_decode_thread = dependencies.prepare_decode_thread},
+                  .prepare_decode_thread = dependencies.prepare_decode_thread,
+                  .cache = cache.get()},
                  dependencies.decode, dependencies.clock),
         calls(dependencies.clock),
         service({.registry = registry,
@@ -52,6 +57,7 @@ struct Server::Parts {
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
   const std::unique_ptr<RequestMetrics> unknown_model;
+  const std::unique_ptr<ResponseCache> cache;  // null: none
   ModelRegistry registry;
   Pipeline pipeline;
   std::atomic<bool> ready = false;
@@ -104,7 +110,8 @@ absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& de
             .compute_threads = share.threads,
             .queue = {.capacity = static_cast<size_t>(settings.queue_capacity),
                       .max_batch = share.max_batch,
-                      .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)}},
+                      .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)},
+            .cache = settings.cache},
         metrics, dependencies.clock));
     spdlog::info(
         "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "

@@ -107,6 +107,21 @@ TEST(CommandLineTest, NamesWhatIsNeitherANumberNorAuto) {
   EXPECT_THAT(ErrorOf({"--optimize", "speed"}), HasSubstr("speed"));
 }
 
+TEST(CommandLineTest, TakesTheResponseCacheAsTritonsUsersWriteIt) {
+  EXPECT_EQ(ConfigOf({}).cache_bytes, 0);
+  EXPECT_TRUE(ConfigOf({}).defaults.cache);
+  EXPECT_EQ(ConfigOf({"--cache-config", "local,size=1048576"}).cache_bytes, 1048576);
+  EXPECT_EQ(ConfigOf({"--cache-config=local,size=99999999999"}).cache_bytes, 99999999999);
+  EXPECT_EQ(ConfigOf({"--cache-config", "local,size=1", "--cache-config", "none"}).cache_bytes, 0);
+  EXPECT_FALSE(ConfigOf({"--cache", "false"}).defaults.cache);
+  for (const std::string wrong :
+       {"1048576", "local", "local,size=", "local,size=0", "local,size=-5", "local,size=1e6",
+        "redis,host=x", "local,size=99999999999999999999"}) {
+    EXPECT_THAT(ErrorOf({"--cache-config", wrong}),
+                HasSubstr("\"" + wrong + "\" is not none or local,size=BYTES"));
+  }
+}
+
 TEST(CommandLineTest, SharedMemoryIsOffUnlessAllowed) {
   EXPECT_FALSE(ConfigOf({}).allow_shared_memory);
   EXPECT_TRUE(ConfigOf({"--allow-shared-memory", "true"}).allow_shared_memory);
@@ -125,6 +140,14 @@ TEST_F(YamlConfigTest, KeysAreTheFlagsNames) {
   EXPECT_EQ(config.defaults.max_batch, 3);
   EXPECT_FALSE(config.exif_orientation);
   EXPECT_EQ(config.max_pixels, 5'000'000);
+}
+
+TEST_F(YamlConfigTest, AModelMayStayOutOfTheResponseCache) {
+  const ServerConfig config =
+      Read("cache-config: local,size=5000\nmodels: {a: /a, b: {path: /b, cache: false}}\n");
+  EXPECT_EQ(config.cache_bytes, 5000);
+  EXPECT_TRUE(config.models.at(0).settings.cache);
+  EXPECT_FALSE(config.models.at(1).settings.cache);
 }
 
 TEST_F(YamlConfigTest, FlagsWinOverTheFile) {
