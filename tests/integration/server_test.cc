@@ -346,6 +346,27 @@ TEST_F(ServerTest, CountsRequestsByModelMethodAndCode) {
   EXPECT_THAT(metrics, HasSubstr("process_resident_memory_bytes"));
 }
 
+TEST_F(ServerTest, AnswersEqualPhotosFromTheResponseCacheWhereThereIsOne) {
+  ServerConfig config;
+  config.cache_bytes = 1 << 20;
+  config.models = {{.name = "first", .folder = Folder(), .settings = {}},
+                   {.name = "second", .folder = Folder(), .settings = {.cache = false}}};
+  Start(config);
+  v1::ClassifyResponse response;
+  for (const std::string model : {"first", "first", "second", "second"}) {
+    ASSERT_TRUE(Classify(Photo(3, model), &response).ok());
+    EXPECT_EQ(response.classes(0).index(), 3u);
+  }
+  EXPECT_THAT(fakes_["first"]->batches(), ElementsAre(1));
+  EXPECT_THAT(fakes_["second"]->batches(), ElementsAre(1, 1));
+  EXPECT_EQ(Metric("dla_cache_hits_total{model=\"first\"}"), 1);
+  EXPECT_EQ(Metric("dla_cache_misses_total{model=\"first\"}"), 1);
+  EXPECT_EQ(Metric("dla_cache_misses_total{model=\"second\"}"), 0);
+  EXPECT_EQ(Metric("dla_cache_entries"), 1);
+  EXPECT_EQ(Metric("dla_cache_capacity_bytes"), 1 << 20);
+  EXPECT_EQ(Metric("dla_cache_evictions_total"), 0);
+}
+
 TEST_F(ServerTest, ReportsHealthPerModelAndOverHttp) {
   Start();
   using Response = grpc::health::v1::HealthCheckResponse;
