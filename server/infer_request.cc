@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -191,6 +192,31 @@ absl::Status ParseNormalized(const Contents& contents, const InputSpec& spec, In
   return absl::OkStatus();
 }
 
+// The three parameters by which Triton's clients point to shared memory, which are taken out.
+absl::StatusOr<SharedTensor> ParseShared(const std::string& tensor, Parameters& parameters,
+                                         const SharedMemoryRegions* regions) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  SharedTensor shared;
+  const auto region = parameters.find("shared_memory_region");
+  if (region == parameters.end()) return shared;
+  if (regions == nullptr) {
+    return Invalid(tensor,
+                   " lies in shared memory, which is off; the server was started without "
+                   "--allow-shared-memory true");
+  }
+  DLA_ASSIGN_OR_RETURN(shared.region, regions->Find(region->second.string_param()));
+  parameters.erase(region);
+  for (auto [name, value] : {std::pair{"shared_memory_byte_size", &shared.byte_size},
+                             std::pair{"shared_memory_offset", &shared.offset}}) {
+    const auto found = parameters.find(name);
+    if (found == parameters.end()) continue;
+    DLA_ASSIGN_OR_RETURN(const int64_t number, WholeNumber(name, found->second, kMost));
+    *value = static_cast<uint64_t>(number);
+    parameters.erase(found);
+  }
+  return shared;
+}
+
 bool HasTypedContents(const InferTensorContents& contents) {
   return contents.bool_contents_size() > 0 || contents.int_contents_size() > 0 ||
          contents.int64_contents_size() > 0 || contents.uint_contents_size() > 0 ||
@@ -199,15 +225,19 @@ bool HasTypedContents(const InferTensorContents& contents) {
 }
 
 absl::Status ParseInput(const inference::ModelInferRequest& request, const InputSpec& spec,
-                        int64_t max_pixels, InferTask& task) {
+                        int64_t max_pixels, const SharedMemoryRegions* regions, InferTask& task) {
   if (request.inputs_size() != 1) {
     return Invalid("inputs has ", request.inputs_size(), " entries; give exactly one of ",
                    kImageInput, ", ", kPixelsInput, " and ", kNormalizedInput);
   }
   const Input& input = request.inputs(0);
-  if (!input.parameters().empty()) {
+  Parameters parameters = input.parameters();
+  DLA_ASSIGN_OR_RETURN(
+      const SharedTensor shared,
+      ParseShared(absl::StrCat("input ", Quote(input.name())), parameters, regions));
+  if (!parameters.empty()) {
     return Invalid("input ", Quote(input.name()), " has a parameter ",
-                   Quote(input.parameters().begin()->first), ", which is not supported");
+                   Quote(parameters.begin()->first), ", which is not supported");
   }
   const int raw = request.raw_input_contents_size();
   if (raw > 0 && HasTypedContents(input.contents())) {
@@ -216,8 +246,15 @@ absl::Status ParseInput(const inference::ModelInferRequest& request, const Input
   }
   if (raw > 1) return Invalid("raw_input_contents has ", raw, " entries for 1 input");
   task.input = input.name();
-  task.typed = raw == 0;
-  const Contents contents{input, raw == 0 ? nullptr : &request.raw_input_contents(0)};
+  task.typed = raw == 0 && shared.region == nullptr;
+  Contents contents{input, raw == 0 ? nullptr : &request.raw_input_contents(0)};
+  if (shared.region != nullptr) {
+    if (raw > 0 || HasTypedContents(input.contents())) {
+      return Invalid("input ", Quote(input.name()), " lies in shared memory and has contents, too");
+    }
+    DLA_ASSIGN_OR_RETURN(std::string bytes, shared.region->Read(shared.offset, shared.byte_size));
+    contents.raw = &task.converted.emplace_back(std::move(bytes));
+  }
   if (input.name() == kImageInput) return ParseImages(contents, task);
   if (input.name() == kPixelsInput) return ParsePixels(contents, max_pixels, task);
   if (input.name() == kNormalizedInput) return ParseNormalized(contents, spec, task);
@@ -254,11 +291,15 @@ absl::Status ParseParameters(const Parameters& parameters, int classes, InferTas
 }
 
 absl::StatusOr<WantedOutput> ParseOutput(
-    const inference::ModelInferRequest::InferRequestedOutputTensor& wanted, int classes) {
+    const inference::ModelInferRequest::InferRequestedOutputTensor& wanted, int classes,
+    const SharedMemoryRegions* regions) {
   for (size_t i = 0; i < std::size(kOutputs); ++i) {
     if (wanted.name() != kOutputs[i].name) continue;
     WantedOutput output{static_cast<InferOutput>(i)};
-    for (const auto& [name, value] : wanted.parameters()) {
+    Parameters parameters = wanted.parameters();
+    DLA_ASSIGN_OR_RETURN(output.shared, ParseShared(absl::StrCat("output ", Quote(wanted.name())),
+                                                    parameters, regions));
+    for (const auto& [name, value] : parameters) {
       if (name != "classification") {
         return Invalid("output ", Quote(wanted.name()), " has a parameter ", Quote(name),
                        ", which is not supported; there is classification");
@@ -281,14 +322,14 @@ absl::StatusOr<WantedOutput> ParseOutput(
 }
 
 absl::Status ParseOutputs(const inference::ModelInferRequest& request, int classes,
-                          InferTask& task) {
+                          const SharedMemoryRegions* regions, InferTask& task) {
   constexpr int kMost = std::size(kOutputs);
   if (request.outputs_size() > kMost) {
     return Invalid("outputs has ", request.outputs_size(), " entries; there are ", kMost,
                    " outputs");
   }
   for (const auto& wanted : request.outputs()) {
-    DLA_ASSIGN_OR_RETURN(const WantedOutput output, ParseOutput(wanted, classes));
+    DLA_ASSIGN_OR_RETURN(const WantedOutput output, ParseOutput(wanted, classes, regions));
     for (const WantedOutput& other : task.outputs) {
       if (other.output == output.output) {
         return Invalid("output ", Quote(wanted.name()), " is asked for twice");
@@ -316,11 +357,12 @@ absl::Status ParseOutputs(const inference::ModelInferRequest& request, int class
 }  // namespace
 
 absl::StatusOr<InferTask> ParseInferRequest(const inference::ModelInferRequest& request,
-                                            const ModelInfo& model, int64_t max_pixels) {
+                                            const ModelInfo& model, int64_t max_pixels,
+                                            const SharedMemoryRegions* regions) {
   InferTask task;
   DLA_RETURN_IF_ERROR(ParseParameters(request.parameters(), model.num_classes, task));
-  DLA_RETURN_IF_ERROR(ParseOutputs(request, model.num_classes, task));
-  DLA_RETURN_IF_ERROR(ParseInput(request, model.input, max_pixels, task));
+  DLA_RETURN_IF_ERROR(ParseOutputs(request, model.num_classes, regions, task));
+  DLA_RETURN_IF_ERROR(ParseInput(request, model.input, max_pixels, regions, task));
   return task;
 }
 

@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "server/clock.h"
 #include "server/photo.h"
+#include "server/shared_memory.h"
 
 namespace dla::server {
 
@@ -35,11 +36,19 @@ inline constexpr OutputDescription kOutputs[] = {{"probabilities", "FP32"},
                                                  {"labels", "BYTES"},
                                                  {"indices", "INT32"}};
 
+// Where in a registered region of shared memory a tensor lies.
+struct SharedTensor {
+  std::shared_ptr<SharedMemoryRegion> region;  // null: in the message instead
+  uint64_t offset = 0;
+  uint64_t byte_size = 0;
+};
+
 struct WantedOutput {
   InferOutput output;
   // More than 0: this many strings "value:index:label" a photo instead, highest value first, as
   // Triton's classification extension has it.
   int classification = 0;
+  SharedTensor shared = {};
 };
 
 // Points into the request.
@@ -57,8 +66,10 @@ struct InferTask {
 constexpr int kMaxInferPhotos = 256;
 
 // INVALID_ARGUMENT names the field and what is wrong with it. Nothing is allocated from a size that
-// has not been checked against the bytes that came. `max_pixels`: of one photo.
+// has not been checked against the bytes that came. `max_pixels`: of one photo. `regions`: null
+// where shared memory is not allowed.
 absl::StatusOr<InferTask> ParseInferRequest(const inference::ModelInferRequest& request,
-                                            const ModelInfo& model, int64_t max_pixels);
+                                            const ModelInfo& model, int64_t max_pixels,
+                                            const SharedMemoryRegions* regions);
 
 }  // namespace dla::server

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "model/status_macros.h"
 
 namespace dla::server {
 namespace {
@@ -103,11 +104,27 @@ void Write(const WantedOutput& wanted, int width, const Answer& answer,
   }
 }
 
+// An empty element of raw_output_contents stays, for elements belong to outputs by their place.
+absl::Status MoveToShared(const SharedTensor& shared, std::string& bytes, Output& output) {
+  if (bytes.size() > shared.byte_size) {
+    return absl::InvalidArgumentError(absl::StrCat("output \"", output.name(), "\" takes ",
+                                                   bytes.size(), " bytes of shared memory; ",
+                                                   shared.byte_size, " were given"));
+  }
+  DLA_RETURN_IF_ERROR(shared.region->Write(shared.offset, bytes));
+  auto& parameters = *output.mutable_parameters();
+  parameters["shared_memory_region"].set_string_param(shared.region->info().name);
+  parameters["shared_memory_byte_size"].set_int64_param(static_cast<int64_t>(bytes.size()));
+  parameters["shared_memory_offset"].set_int64_param(static_cast<int64_t>(shared.offset));
+  bytes.clear();
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-void FillInferResponse(const ServedModel& model, const InferTask& task,
-                       const std::vector<Answer>& answers,
-                       inference::ModelInferResponse& response) {
+absl::Status FillInferResponse(const ServedModel& model, const InferTask& task,
+                               const std::vector<Answer>& answers,
+                               inference::ModelInferResponse& response) {
   response.set_model_name(model.name());
   response.set_model_version(model.version());
   const ModelInfo& info = model.info();
@@ -119,9 +136,15 @@ void FillInferResponse(const ServedModel& model, const InferTask& task,
     const int width = Width(wanted, task, info);
     output.add_shape(static_cast<int64_t>(answers.size()));
     output.add_shape(width);
-    OutputWriter writer(output, task.typed ? nullptr : response.add_raw_output_contents());
+    const bool typed = task.typed && wanted.shared.region == nullptr;
+    std::string* const raw = typed ? nullptr : response.add_raw_output_contents();
+    OutputWriter writer(output, raw);
     for (const Answer& answer : answers) Write(wanted, width, answer, info.labels, writer);
+    if (wanted.shared.region != nullptr) {
+      DLA_RETURN_IF_ERROR(MoveToShared(wanted.shared, *raw, output));
+    }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace dla::server

@@ -41,20 +41,20 @@ void InferStream::Accept(inference::ModelInferRequest message) {
   }
   pending->task = std::move(target->task);
   ServedModel& model = *target->model;  // the pipeline holds it until the answer
-  InferJob::Start(context_.pipeline, target->model, pending->task,
-                  Sooner(deadline_, pending->task.timeout, context_.clock), cancelled(),
-                  [this, pending, &model](absl::StatusOr<std::vector<Answer>> answers) {
-                    pending->record.Finish(answers.status().code());
-                    if (!answers.ok()) {
-                      Send(ErrorResponse(pending->request, answers.status()));
-                      return;
-                    }
-                    inference::ModelStreamInferResponse response;
-                    response.mutable_infer_response()->set_id(pending->request.id());
-                    FillInferResponse(model, pending->task, *answers,
-                                      *response.mutable_infer_response());
-                    Send(std::move(response));
-                  });
+  InferJob::Start(
+      context_.pipeline, target->model, pending->task,
+      Sooner(deadline_, pending->task.timeout, context_.clock), cancelled(),
+      [this, pending, &model](absl::StatusOr<std::vector<Answer>> answers) {
+        inference::ModelStreamInferResponse response;
+        response.mutable_infer_response()->set_id(pending->request.id());
+        absl::Status status = answers.status();
+        if (status.ok()) {
+          status =
+              FillInferResponse(model, pending->task, *answers, *response.mutable_infer_response());
+        }
+        pending->record.Finish(status.code());
+        Send(status.ok() ? std::move(response) : ErrorResponse(pending->request, status));
+      });
 }
 
 }  // namespace dla::server

@@ -43,6 +43,11 @@ grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context,
   return Reply(context, absl::UnimplementedError(message));
 }
 
+absl::Status SharedMemoryIsOff() {
+  return absl::UnimplementedError(
+      "shared memory is off; start the server with --allow-shared-memory true");
+}
+
 constexpr absl::string_view kNoCudaMemory =
     "CUDA shared memory is not supported; send tensors in the request";
 
@@ -68,11 +73,9 @@ class InferReactor final : public UnaryCall {
     InferJob::Start(context_.pipeline, target->model, task_,
                     Sooner(deadline, task_.timeout, context_.clock), cancelled_,
                     [this, &model = *target->model](absl::StatusOr<std::vector<Answer>> answers) {
-                      if (answers.ok()) {
-                        response_.set_id(request_.id());
-                        FillInferResponse(model, task_, *answers, response_);
-                      }
-                      End(answers.status());
+                      response_.set_id(request_.id());
+                      End(answers.ok() ? FillInferResponse(model, task_, *answers, response_)
+                                       : answers.status());
                     });
   }
 
@@ -91,7 +94,8 @@ absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
   auto model = FindModel(context.registry, request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   record.SetModel(*model);
-  absl::StatusOr<InferTask> task = ParseInferRequest(request, (*model)->info(), context.max_pixels);
+  absl::StatusOr<InferTask> task =
+      ParseInferRequest(request, (*model)->info(), context.max_pixels, context.regions);
   if (!task.ok()) return task.status();
   return InferTarget{*std::move(model), *std::move(task)};
 }
@@ -132,6 +136,7 @@ grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
   response->set_name("dla-serve");
   response->set_version(kVersion);
   for (const char* extension : kExtensions) response->add_extensions(extension);
+  if (context_.regions != nullptr) response->add_extensions("system_shared_memory");
   return Reply(context, absl::OkStatus());
 }
 
@@ -196,6 +201,42 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
     entry.set_version(model->version());
     entry.set_state("READY");
   }
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryStatus(
+    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
+    inference::SystemSharedMemoryStatusResponse* response) {
+  if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
+  const auto regions = context_.regions->Status(request->name());
+  if (!regions.ok()) return Reply(context, regions.status());
+  for (const SharedMemoryRegionInfo& region : *regions) {
+    auto& message = (*response->mutable_regions())[region.name];
+    message.set_name(region.name);
+    message.set_key(region.key);
+    message.set_offset(region.offset);
+    message.set_byte_size(region.byte_size);
+  }
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryRegister(
+    grpc::CallbackServerContext* context,
+    const inference::SystemSharedMemoryRegisterRequest* request,
+    inference::SystemSharedMemoryRegisterResponse*) {
+  if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
+  return Reply(context, context_.regions->Register({.name = request->name(),
+                                                    .key = request->key(),
+                                                    .offset = request->offset(),
+                                                    .byte_size = request->byte_size()}));
+}
+
+grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryUnregister(
+    grpc::CallbackServerContext* context,
+    const inference::SystemSharedMemoryUnregisterRequest* request,
+    inference::SystemSharedMemoryUnregisterResponse*) {
+  if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
+  context_.regions->Unregister(request->name());
   return Reply(context, absl::OkStatus());
 }
 

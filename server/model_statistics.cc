@@ -25,6 +25,16 @@ void ModelStatistics::AddBatch(const BatchTimes& times) {
   batch.output.Add(1, times.output);
 }
 
+void ModelStatistics::AddCacheHit(Duration took) {
+  MutexLock lock(mu_);
+  cache_hit_.Add(1, took);
+}
+
+void ModelStatistics::AddCacheMiss(Duration took) {
+  MutexLock lock(mu_);
+  cache_miss_.Add(1, took);
+}
+
 void ModelStatistics::FillTotal(const Total& total, inference::StatisticDuration& message) {
   message.set_count(total.count);
   message.set_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(total.time).count());
@@ -42,8 +52,8 @@ void ModelStatistics::Fill(inference::ModelStatistics& message) const {
   FillTotal(input_, *stats.mutable_compute_input());
   FillTotal(infer_, *stats.mutable_compute_infer());
   FillTotal(output_, *stats.mutable_compute_output());
-  stats.mutable_cache_hit();
-  stats.mutable_cache_miss();
+  FillTotal(cache_hit_, *stats.mutable_cache_hit());
+  FillTotal(cache_miss_, *stats.mutable_cache_miss());
   for (const auto& [size, totals] : by_size_) {
     inference::InferBatchStatistics& batch = *message.add_batch_stats();
     batch.set_batch_size(size);

@@ -24,6 +24,9 @@ class ModelStatistics {
  public:
   void AddRequest(bool ok, Duration took);
   void AddBatch(const BatchTimes& times);
+  // A photo that the response cache answered, or had to be computed; `took` until that was known.
+  void AddCacheHit(Duration took);
+  void AddCacheMiss(Duration took);
 
   // All but the name and the version. Requests count in success and fail, photos in queue and the
   // compute stages.
@@ -54,6 +57,8 @@ class ModelStatistics {
   Total input_ ABSL_GUARDED_BY(mu_);
   Total infer_ ABSL_GUARDED_BY(mu_);
   Total output_ ABSL_GUARDED_BY(mu_);
+  Total cache_hit_ ABSL_GUARDED_BY(mu_);
+  Total cache_miss_ ABSL_GUARDED_BY(mu_);
   std::map<int, BatchTotals> by_size_ ABSL_GUARDED_BY(mu_);
 };
 

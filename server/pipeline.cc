@@ -104,8 +104,12 @@ absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const PhotoSource& photo,
 void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context) {
   ModelMetrics& metrics = model->metrics();
   metrics.in_flight->Increment();
-  context.done = [model, done = std::move(context.done)](absl::StatusOr<Answer> answer) mutable {
+  context.done = [model, arrived = clock_.Now(), &clock = clock_,
+                  done = std::move(context.done)](absl::StatusOr<Answer> answer) mutable {
     model->metrics().in_flight->Decrement();
+    if (answer.ok() && answer->timing.cached) {
+      model->statistics().AddCacheHit(clock.Now() - arrived);
+    }
     std::move(done)(std::move(answer));
   };
 
@@ -134,9 +138,11 @@ void Pipeline::AskCache(Job job) {
   if (!key.ok()) return Compute(std::move(job));
   ModelMetrics& metrics = job.model.metrics();
   PhotoContext context = std::move(job.context);
+  const TimePoint asked = clock_.Now();
   cache_->Serve(*key, metrics, std::move(context),
-                [this, gate = gate_, job = std::move(job)](PhotoContext mine,
-                                                           ResponseCache::Turn turn) mutable {
+                [this, asked, &clock = clock_, gate = gate_, job = std::move(job)](
+                    PhotoContext mine, ResponseCache::Turn turn) mutable {
+                  job.model.statistics().AddCacheMiss(clock.Now() - asked);
                   job.context = std::move(mine);
                   if (turn == ResponseCache::Turn::kNow) {
                     Compute(std::move(job));

@@ -39,6 +39,7 @@ struct Server::Parts {
                   .cache = cache.get()},
                  dependencies.decode, dependencies.clock),
         calls(dependencies.clock),
+        regions({.read_bytes = static_cast<uint64_t>(config.max_message_bytes)}),
         service({.registry = registry,
                  .pipeline = pipeline,
                  .calls = calls,
@@ -50,7 +51,8 @@ struct Server::Parts {
                    .unknown_model = *unknown_model,
                    .clock = dependencies.clock,
                    .max_pixels = config.max_pixels,
-                   .ready = ready}),
+                   .ready = ready,
+                   .regions = config.allow_shared_memory ? &regions : nullptr}),
         grpc_address(config.grpc_address),
         clock(dependencies.clock) {}
 
@@ -62,6 +64,7 @@ struct Server::Parts {
   Pipeline pipeline;
   std::atomic<bool> ready = false;
   CallTracker calls;
+  SharedMemoryRegions regions;
   ClassifierService service;
   InferenceService inference;
   std::string grpc_address;

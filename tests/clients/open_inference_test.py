@@ -26,7 +26,7 @@ try:
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import \
         ProtoReflectionDescriptorDatabase
     from tritonclient.grpc import service_pb2, service_pb2_grpc
-    from tritonclient.utils import InferenceServerException
+    from tritonclient.utils import InferenceServerException, serialize_byte_tensor, shared_memory
 except ImportError as missing:
     print(f"skipped: {missing}; script/test installs what is needed")
     sys.exit(77)
@@ -81,23 +81,7 @@ def outputs(*names):
     return [triton.InferRequestedOutput(name) for name in names]
 
 
-class OpenInferenceTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server()
-        cls.client = triton.InferenceServerClient(cls.server.address)
-        cls.photos = [path.read_bytes() for path in PHOTOS]
-        cls.metadata = cls.client.get_model_metadata(MODEL)
-        shape = {tensor.name: list(tensor.shape) for tensor in cls.metadata.inputs}["input"]
-        cls.height, cls.width = shape[2:]
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-        code = cls.server.stop()
-        if code != 0:
-            raise AssertionError(f"the server ended with {code}")
-
+class Case(unittest.TestCase):
     def refused(self, code, *words):
         """What the block raises has the code and all the words."""
         case = self
@@ -115,6 +99,24 @@ class OpenInferenceTest(unittest.TestCase):
                 return True
 
         return Refusal()
+
+
+class OpenInferenceTest(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+        cls.client = triton.InferenceServerClient(cls.server.address)
+        cls.photos = [path.read_bytes() for path in PHOTOS]
+        cls.metadata = cls.client.get_model_metadata(MODEL)
+        shape = {tensor.name: list(tensor.shape) for tensor in cls.metadata.inputs}["input"]
+        cls.height, cls.width = shape[2:]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.close()
+        code = cls.server.stop()
+        if code != 0:
+            raise AssertionError(f"the server ended with {code}")
 
     def infer(self, photos, *names, **options):
         return self.client.infer(MODEL, [image_input(photos)], outputs=outputs(*names), **options)
@@ -374,6 +376,14 @@ class OpenInferenceTest(unittest.TestCase):
                 self.assertIn(words, message)
         self.assertTrue(self.client.is_server_live())
 
+    def test_shared_memory_is_off_unless_allowed(self):
+        with self.refused("UNIMPLEMENTED", "--allow-shared-memory"):
+            self.client.register_system_shared_memory("a", "/a", 64)
+        tensor = triton.InferInput("image", [1], "BYTES")
+        tensor.set_shared_memory("a", 64)
+        with self.refused("INVALID_ARGUMENT", "--allow-shared-memory"):
+            self.client.infer(MODEL, [tensor])
+
     def test_what_is_not_supported_says_so(self):
         with self.refused("UNIMPLEMENTED", "CUDA"):
             self.client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 64)
@@ -415,6 +425,78 @@ class OpenInferenceTest(unittest.TestCase):
         pool = descriptor_pool.DescriptorPool(database)
         service = pool.FindServiceByName("inference.GRPCInferenceService")
         self.assertEqual(len(service.methods), 20)
+
+
+class SharedMemoryTest(Case):
+    NAME = f"dla_serve_test_{os.getpid()}"
+
+    def setUp(self):
+        self.server = Server("--allow-shared-memory", "true")
+        self.client = triton.InferenceServerClient(self.server.address)
+        self.photo = PHOTOS[0].read_bytes()
+        serialized = serialize_byte_tensor(np.array([self.photo], dtype=np.object_)).item()
+        self.size = len(serialized)
+        self.output_offset = self.size + 64
+        self.region = shared_memory.create_shared_memory_region(
+            self.NAME, "/" + self.NAME, self.output_offset + 1024)
+        shared_memory.set_shared_memory_region(
+            self.region, [np.frombuffer(serialized, dtype=np.uint8)])
+
+    def tearDown(self):
+        shared_memory.destroy_shared_memory_region(self.region)
+        self.client.close()
+        self.assertEqual(self.server.stop(), 0)
+
+    def test_tensors_travel_through_shared_memory(self):
+        self.client.register_system_shared_memory("photos", "/" + self.NAME,
+                                                  self.output_offset + 1024)
+        self.assertEqual(list(self.client.get_system_shared_memory_status().regions), ["photos"])
+        tensor = triton.InferInput("image", [1], "BYTES")
+        tensor.set_shared_memory("photos", self.size)
+        wanted = triton.InferRequestedOutput("probabilities")
+        wanted.set_shared_memory("photos", 1024, self.output_offset)
+        result = self.client.infer(MODEL, [tensor], outputs=[wanted])
+        self.assertEqual(list(result.get_response().raw_output_contents), [b""])
+        actual = shared_memory.get_contents_as_numpy(self.region, np.float32, [1, 5],
+                                                     self.output_offset)
+        expected = self.client.infer(MODEL, [image_input([self.photo])])
+        np.testing.assert_array_equal(actual, expected.as_numpy("probabilities"))
+        self.client.unregister_system_shared_memory()
+        with self.refused("NOT_FOUND", "photos"):
+            self.client.infer(MODEL, [tensor])
+
+    def test_what_lies_outside_the_region_is_refused(self):
+        with self.refused("INVALID_ARGUMENT"):
+            self.client.register_system_shared_memory("photos", "/" + self.NAME, 1 << 40)
+        with self.refused("NOT_FOUND"):
+            self.client.register_system_shared_memory("photos", "/nothing_here", 16)
+        self.client.register_system_shared_memory("photos", "/" + self.NAME, 64)
+        tensor = triton.InferInput("image", [1], "BYTES")
+        for size, offset in ((65, 0), (1, 64), (1 << 62, 1 << 62)):
+            tensor.set_shared_memory("photos", size, offset)
+            with self.subTest(size=size, offset=offset), self.refused("INVALID_ARGUMENT"):
+                self.client.infer(MODEL, [tensor])
+        wanted = triton.InferRequestedOutput("logits")
+        wanted.set_shared_memory("photos", 8)
+        with self.refused("INVALID_ARGUMENT", "20 bytes"):
+            self.client.infer(MODEL, [image_input([self.photo])], outputs=[wanted])
+
+
+class ResponseCacheTest(Case):
+    def test_an_equal_photo_is_answered_without_a_forward_pass(self):
+        server = Server("--cache-config", "local,size=1000000")
+        client = triton.InferenceServerClient(server.address)
+        photo = image_input([PHOTOS[0].read_bytes()])
+        first = client.infer(MODEL, [photo]).as_numpy("logits")
+        second = client.infer(MODEL, [photo]).as_numpy("logits")
+        np.testing.assert_array_equal(first, second)
+        client.infer(MODEL, [photo], outputs=outputs("embedding"))  # other options, another answer
+        stats = client.get_inference_statistics(MODEL).model_stats[0]
+        self.assertEqual(stats.inference_count, 2)
+        self.assertEqual(stats.inference_stats.cache_hit.count, 1)
+        self.assertEqual(stats.inference_stats.cache_miss.count, 2)
+        client.close()
+        self.assertEqual(server.stop(), 0)
 
 
 if __name__ == "__main__":
