@@ -8,23 +8,25 @@ namespace dla::server {
 
 BatchQueue::BatchQueue(const Options& options, ModelMetrics& metrics, Clock& clock)
     : options_(options), metrics_(metrics), clock_(clock) {
-  metrics_.queue_capacity->Set(static_cast<double>(options_.capacity));
+  metrics_.queue_capacity->Increment(static_cast<double>(options_.capacity));
 }
 
-BatchQueue::~BatchQueue() = default;
+BatchQueue::~BatchQueue() {
+  metrics_.queue_capacity->Decrement(static_cast<double>(options_.capacity));
+}
 
 std::optional<BatchQueue::Place> BatchQueue::TryReserve() {
   MutexLock lock(mu_);
   if (reserved_ >= options_.capacity) return std::nullopt;
   ++reserved_;
-  metrics_.queue_depth->Set(static_cast<double>(reserved_));
+  metrics_.queue_depth->Increment();
   return Place(this);
 }
 
 void BatchQueue::Release() {
   MutexLock lock(mu_);
   --reserved_;
-  metrics_.queue_depth->Set(static_cast<double>(reserved_));
+  metrics_.queue_depth->Decrement();
 }
 
 bool BatchQueue::Enqueue(Item& item, Place& place) {
@@ -32,14 +34,14 @@ bool BatchQueue::Enqueue(Item& item, Place& place) {
   if (closed_) return false;
   waiting_.push_back(std::move(item));
   place.queue_ = nullptr;  // NextBatch gives the place back
+  // With the lock: once it is free, the photo may be answered and the queue be gone.
+  changed_.NotifyOne();
   return true;
 }
 
 void BatchQueue::Push(Item item, Place place) {
   item.enqueued = clock_.Now();
-  if (Enqueue(item, place)) {
-    changed_.NotifyOne();
-  } else {
+  if (!Enqueue(item, place)) {
     { const Place freed = std::move(place); }  // before the caller may come back
     std::move(item.context.done)(absl::UnavailableError("the model is being unloaded; try again"));
   }
@@ -75,6 +77,7 @@ std::vector<BatchQueue::Item> BatchQueue::NextBatch() {
         Item item = std::move(waiting_.front());
         waiting_.pop_front();
         --reserved_;
+        metrics_.queue_depth->Decrement();
         absl::Status status = item.context.Abandoned(now);
         if (status.ok()) {
           batch.push_back(std::move(item));
@@ -82,7 +85,6 @@ std::vector<BatchQueue::Item> BatchQueue::NextBatch() {
           abandoned.emplace_back(std::move(item), std::move(status));
         }
       }
-      metrics_.queue_depth->Set(static_cast<double>(reserved_));
       more = !waiting_.empty();
     }
     if (more) changed_.NotifyOne();

@@ -31,14 +31,16 @@ std::string ToString(const std::vector<Measurement>& measured) {
 Calibrator::Calibrator(Options options, Clock& clock)
     : options_(std::move(options)), cache_(options_.cache_path), clock_(clock) {}
 
-Share Calibrator::Choose(const std::string& name, const ModelSettings& settings,
-                         const Model& model) {
-  const Share fixed = FixedShare(settings);
-  const Share rule = ShareByRule(fixed, options_.limits.cores);
-  if (IsFixed(fixed) || !options_.measure || model.info().device != "cpu") return rule;
+Share Calibrator::Rule(const ModelSettings& settings) const {
+  return ShareByRule(FixedShare(settings), options_.limits.cores);
+}
 
-  const CalibrationKey key = KeyOf(settings, model);
-  const CalibrationCache::Lookup lookup = cache_.Find(key);
+std::optional<Share> Calibrator::Recall(const std::string& name, const ModelSettings& settings,
+                                        const Model& model) const {
+  if (IsFixed(FixedShare(settings)) || !options_.measure || model.info().device != "cpu") {
+    return Rule(settings);
+  }
+  const CalibrationCache::Lookup lookup = cache_.Find(KeyOf(settings, model));
   if (!lookup.warning.empty()) spdlog::warn(lookup.warning);
   if (lookup.record.has_value()) {
     const CalibrationRecord& record = *lookup.record;
@@ -49,9 +51,15 @@ Share Calibrator::Choose(const std::string& name, const ModelSettings& settings,
         record.share.max_batch, record.photos_per_second, record.measured, cache_.path());
     return record.share;
   }
+  return std::nullopt;
+}
 
+Share Calibrator::Choose(const std::string& name, const ModelSettings& settings,
+                         const Model& model) {
+  if (const std::optional<Share> known = Recall(name, settings, model)) return *known;
   const absl::StatusOr<Calibration> found = Measure(settings, model);
   if (!found.ok()) {
+    const Share rule = Rule(settings);
     spdlog::warn("model={} could not be calibrated and gets {}: {}", name,
                  dla::server::ToString(rule), found.status().ToString());
     return rule;
@@ -61,7 +69,7 @@ Share Calibrator::Choose(const std::string& name, const ModelSettings& settings,
       "photos_per_second={:.0f} seconds={:.2f} tried=\"{}\"",
       name, settings.optimize, found->share.replicas, found->share.threads, found->share.max_batch,
       found->speed.photos_per_second, Seconds(found->took), ToString(found->measured));
-  Keep(key, *found, name);
+  Keep(KeyOf(settings, model), *found, name);
   return found->share;
 }
 

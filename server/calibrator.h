@@ -1,6 +1,7 @@
 // Chooses how each model uses the cores: as the operator says, from the cache, or by measuring.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "model/model.h"
@@ -30,6 +31,14 @@ class Calibrator {
   // for about `budget` where it measures. Not thread-safe, for measurements would disturb each
   // other.
   Share Choose(const std::string& name, const ModelSettings& settings, const Model& model);
+
+  // The share as far as it can be told without measuring: fixed, by rule where that decides, or
+  // read from the cache.
+  std::optional<Share> Recall(const std::string& name, const ModelSettings& settings,
+                              const Model& model) const;
+
+  // What stands where nothing is known.
+  Share Rule(const ModelSettings& settings) const;
 
  private:
   CalibrationKey KeyOf(const ModelSettings& settings, const Model& model) const;

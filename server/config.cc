@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
@@ -148,11 +149,17 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
 
 namespace {
 
-// The one table of flags. `model_args` receives NAME=DIR as given.
-void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& model_args,
-                std::string& file) {
+// What flags give as text that is taken apart once all of them are read.
+struct TextArgs {
+  std::vector<std::string> models;  // NAME=DIR
+  std::vector<std::string> labels;  // MODEL:LABEL=VERSION
+  std::string file;
+};
+
+// The one table of flags.
+void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
   app.option_defaults()->take_last();  // a later flag overrides an earlier one
-  app.add_option("--model", model_args, "Serve the model folder DIR as NAME; may be repeated")
+  app.add_option("--model", text.models, "Serve the model folder DIR as NAME; may be repeated")
       ->take_all()
       ->type_name("NAME=DIR");
   app.add_option(
@@ -160,7 +167,30 @@ void AddOptions(CLI::App& app, ServerConfig& config, std::vector<std::string>& m
          "Serve every sub-folder of DIR, named by the folder. Without this and --model: the "
          "embedded flower model")
       ->type_name("DIR");
-  app.add_option("--config", file,
+  app.add_option("--model-control", config.model_control,
+                 "When models are loaded. none: all at start. poll: folders that are new, changed "
+                 "or gone are loaded, loaded again or unloaded while the server serves. explicit: "
+                 "at start those of --model and --load-model, then as requests say")
+      ->check(CLI::IsMember({"none", "poll", "explicit"}))
+      ->type_name("none|poll|explicit")
+      ->capture_default_str();
+  app.add_option("--repository-poll-seconds", config.repository_poll_seconds,
+                 "How often poll looks at the folders. One that changed since the last look is "
+                 "still being written and waits for the next")
+      ->check(CLI::Range(1, 86'400))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--load-model", config.load_models,
+                 "With --model-control explicit: load this model of the repository at start; may "
+                 "be repeated")
+      ->take_all()
+      ->type_name("NAME");
+  app.add_option("--version-label", text.labels,
+                 "Serve this version, too, and let requests name it by the label; \"stable\" is "
+                 "the version of requests that name none. May be repeated; read again on SIGHUP")
+      ->take_all()
+      ->type_name("MODEL:LABEL=VERSION");
+  app.add_option("--config", text.file,
                  "Read settings from a YAML file: the flags' names without dashes in front, and "
                  "models: {NAME: DIR or {path: DIR, max-batch: 8, ...}}. Flags win over the file")
       ->type_name("FILE");
@@ -262,12 +292,53 @@ absl::StatusOr<ModelSource> ParseModelArg(const std::string& arg, const ModelSet
       .name = arg.substr(0, equals), .folder = arg.substr(equals + 1), .settings = defaults};
 }
 
+absl::Status AddVersionLabel(const std::string& arg, ServerConfig& config) {
+  const size_t colon = arg.find(':');
+  const size_t equals = colon == std::string::npos ? colon : arg.find('=', colon);
+  if (equals == std::string::npos || colon == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--version-label \"", arg, "\" is not MODEL:LABEL=VERSION, for example dla34:stable=2"));
+  }
+  const std::string label = arg.substr(colon + 1, equals - colon - 1);
+  const std::string version = arg.substr(equals + 1);
+  if (const absl::Status good = CheckVersionLabel(label, version); !good.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--version-label \"", arg, "\": ", good.message()));
+  }
+  config.version_labels[arg.substr(0, colon)][label] = version;
+  return absl::OkStatus();
+}
+
+absl::Status CheckModelControl(const ServerConfig& config) {
+  if (config.load_models.empty() || config.model_control == "explicit") return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--load-model \"", config.load_models[0],
+                   "\" takes effect with --model-control explicit only, which is \"",
+                   config.model_control, "\""));
+}
+
 }  // namespace
+
+absl::Status CheckVersionLabel(const std::string& label, const std::string& version) {
+  const bool letters =
+      label.size() <= 100 && std::all_of(label.begin(), label.end(), [](unsigned char c) {
+        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+      });
+  const bool digits = std::all_of(label.begin(), label.end(), absl::ascii_isdigit);
+  if (!letters || digits) {  // an empty one is all digits, too
+    return absl::InvalidArgumentError(absl::StrCat(
+        "label \"", label,
+        "\" is not made of letters, digits, '.', '_' and '-', at most 100 and not digits alone"));
+  }
+  int64_t number = -1;
+  if (absl::SimpleAtoi(version, &number) && number >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("version \"", version, "\" of label \"", label, "\" is not a whole number"));
+}
 
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& args) {
   CommandLine line;
-  std::vector<std::string> model_args;
-  std::string file;
+  TextArgs text;
   CLI::App app(
       "Classifies photos over gRPC with Deep Layer Aggregation networks.\n"
       "Logs one line with \"ready\" once it serves; exits 0 after SIGTERM when all\n"
@@ -276,7 +347,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   app.formatter(std::make_shared<HelpFormatter>());
   app.set_version_flag("--version",
                        absl::StrCat("dla-server ", kVersion, " (LibTorch ", kLibTorchVersion, ")"));
-  AddOptions(app, line.config, model_args, file);
+  AddOptions(app, line.config, text);
   try {
     // CLI11 takes the arguments last first.
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
@@ -290,13 +361,17 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     return absl::InvalidArgumentError(absl::StrCat(e.what(), " (see dla-server --help)"));
   }
 
-  if (!file.empty()) DLA_RETURN_IF_ERROR(ApplyYamlFile(file, app, line.config));
+  if (!text.file.empty()) DLA_RETURN_IF_ERROR(ApplyYamlFile(text.file, app, line.config));
   std::vector<ModelSource> from_flags;
-  for (const std::string& arg : model_args) {
+  for (const std::string& arg : text.models) {
     DLA_ASSIGN_OR_RETURN(ModelSource source, ParseModelArg(arg, line.config.defaults));
     from_flags.push_back(std::move(source));
   }
   if (!from_flags.empty()) line.config.models = std::move(from_flags);
+  for (const std::string& arg : text.labels) {
+    DLA_RETURN_IF_ERROR(AddVersionLabel(arg, line.config));
+  }
+  DLA_RETURN_IF_ERROR(CheckModelControl(line.config));
   return line;
 }
 

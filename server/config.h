@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ struct ModelSource {
   ModelSettings settings;
 };
 
+// Names for versions of one model: "stable" -> "2".
+using VersionLabels = std::map<std::string, std::string>;
+
+// INVALID_ARGUMENT unless `label` is made of at most 100 letters, digits, '.', '_' and '-' and
+// could not be taken for a version, and `version` is a whole number.
+absl::Status CheckVersionLabel(const std::string& label, const std::string& version);
+
 struct ServerConfig {
   std::string grpc_address = "0.0.0.0:8001";
   std::string http_address = "0.0.0.0:8000";
@@ -38,6 +46,11 @@ struct ServerConfig {
   std::vector<ModelSource> models;
   std::string model_repository;
   ModelSettings defaults;
+
+  std::string model_control = "none";    // none, poll, explicit
+  int repository_poll_seconds = 15;      // between two looks of poll
+  std::vector<std::string> load_models;  // what explicit loads at start, besides `models`
+  std::map<std::string, VersionLabels> version_labels;  // by the model's name
 
   bool calibrate = true;                   // measure to choose; else by rule
   std::string calibration_cache = "auto";  // auto, off or a file; see CalibrationCachePath

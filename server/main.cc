@@ -49,12 +49,12 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
                                          .apply_exif_orientation = config.exif_orientation,
                                          .reduced_scale_decode = config.reduced_scale_decode};
   return {.load_model = Load,
+          .self_test = SelfTest,
           .decode =
               [options](absl::string_view bytes, const dla::InputSpec& spec) {
                 return dla::LoadImage(bytes, spec, options);
               },
-          .prepare_decode_thread = [] { dla::UseThreads(1); },
-          .self_test = SelfTest};
+          .prepare_decode_thread = [] { dla::UseThreads(1); }};
 }
 
 void SetUpLogging(const std::string& level) {
@@ -66,20 +66,32 @@ void SetUpLogging(const std::string& level) {
   gpr_set_log_function([](gpr_log_func_args* args) { spdlog::debug("grpc: {}", args->message); });
 }
 
-// Blocks SIGTERM and SIGINT for this thread and all that it starts.
-sigset_t BlockStopSignals() {
+// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
+}
+
+// On SIGHUP: version labels are the one setting that may change while the server serves.
+void ReadLabelsAgain(const std::vector<std::string>& args, dla::server::Server& server) {
+  const auto line = dla::server::ParseCommandLine(args);
+  if (line.ok()) {
+    server.SetVersionLabels(line->config.version_labels);
+  } else {
+    spdlog::error("version labels stay as they are: {}", std::string(line.status().message()));
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  auto line = dla::server::ParseCommandLine(std::vector<std::string>(argv + 1, argv + argc));
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  auto line = dla::server::ParseCommandLine(args);
   if (!line.ok()) {
     std::cerr << "dla-server: " << line.status().message() << "\n";
     return 2;
@@ -91,7 +103,7 @@ int main(int argc, char** argv) {
   const ServerConfig& config = line->config;
   SetUpLogging(config.log_level);
   dla::KeepFreedMemory();
-  const sigset_t signals = BlockStopSignals();
+  const sigset_t signals = BlockSignals();
 
   auto server = dla::server::Server::Start(config, Dependencies(config));
   if (!server.ok()) {
@@ -102,7 +114,7 @@ int main(int argc, char** argv) {
                (*server)->http_address(), (*server)->metrics_address());
 
   int signal = 0;
-  sigwait(&signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) ReadLabelsAgain(args, **server);
   // A second signal ends the process at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   spdlog::info("draining signal={} timeout={}s", signal, config.drain_timeout_s);

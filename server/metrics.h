@@ -45,6 +45,7 @@ class ModelMetrics : public RequestMetrics {
   prometheus::Histogram* queue_seconds;
   prometheus::Histogram* inference_seconds;
   prometheus::Histogram* batch_size;
+  // Sums over all models of the name: versions, and one that replaces another.
   prometheus::Gauge* queue_depth;
   prometheus::Gauge* queue_capacity;
   prometheus::Gauge* in_flight;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -9,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "model/status_macros.h"
 
 namespace dla::server {
@@ -49,54 +51,103 @@ absl::StatusOr<std::vector<fs::path>> SubFolders(const fs::path& folder) {
   return result;
 }
 
-absl::StatusOr<ModelFolder> ResolveVersion(const std::string& name, const fs::path& folder,
-                                           const ModelSettings& settings) {
-  DLA_RETURN_IF_ERROR(CheckName(name));
-  DLA_ASSIGN_OR_RETURN(const std::vector<fs::path> children, SubFolders(folder));
-  ModelFolder best{.name = name, .version = "1", .path = folder.string(), .settings = settings};
-  if (fs::exists(folder / "config.json")) return best;
-  int64_t highest = -1;
+// Number and name of each numeric sub-folder.
+std::map<int64_t, std::string> VersionFolders(const std::vector<fs::path>& children) {
+  std::map<int64_t, std::string> versions;
   for (const fs::path& child : children) {
-    const std::optional<int64_t> version = VersionNumber(child.filename().string());
-    if (!version.has_value() || *version <= highest) continue;
-    highest = *version;
-    best.version = child.filename().string();
-    best.path = child.string();
+    const std::string name = child.filename().string();
+    if (const auto number = VersionNumber(name)) versions.emplace(*number, name);
   }
-  if (highest >= 0) return best;
-  return absl::NotFoundError(
-      absl::StrCat("model \"", name, "\": folder \"", folder.string(),
-                   "\" holds neither config.json nor a numeric version folder such as 1/"));
+  return versions;
+}
+
+bool UsesEmbeddedModel(const ServerConfig& config) {
+  if (!config.models.empty()) return false;
+  return config.model_repository.empty() ||
+         (config.model_control == "explicit" && config.load_models.empty());
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<ModelFolder>> FindModelFolders(const ServerConfig& config) {
-  std::vector<ModelFolder> models;
-  for (const ModelSource& source : config.models) {
-    DLA_ASSIGN_OR_RETURN(ModelFolder model,
-                         ResolveVersion(source.name, source.folder, source.settings));
-    models.push_back(std::move(model));
+absl::StatusOr<std::vector<ModelSource>> FindModelSources(const ServerConfig& config) {
+  std::vector<ModelSource> models = config.models;
+  if (UsesEmbeddedModel(config)) {
+    models.push_back({.name = "flowers5", .folder = "", .settings = config.defaults});
   }
   if (!config.model_repository.empty()) {
     DLA_ASSIGN_OR_RETURN(const std::vector<fs::path> folders, SubFolders(config.model_repository));
-    if (folders.empty()) {
+    if (folders.empty() && config.model_control == "none") {
       return absl::NotFoundError(absl::StrCat("--model-repository \"", config.model_repository,
                                               "\" has no sub-folders, so no models"));
     }
     for (const fs::path& folder : folders) {
-      DLA_ASSIGN_OR_RETURN(ModelFolder model,
-                           ResolveVersion(folder.filename().string(), folder, config.defaults));
-      models.push_back(std::move(model));
+      models.push_back({.name = folder.filename().string(),
+                        .folder = folder.string(),
+                        .settings = config.defaults});
     }
   }
   std::set<std::string> names;
-  for (const ModelFolder& model : models) {
+  for (const ModelSource& model : models) {
+    DLA_RETURN_IF_ERROR(CheckName(model.name));
     if (names.insert(model.name).second) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("two models are named \"", model.name, "\"; names must differ"));
   }
   return models;
+}
+
+absl::StatusOr<ModelVersions> FindModelVersions(const ModelSource& source,
+                                                const VersionLabels& labels) {
+  const fs::path folder = source.folder;
+  std::map<int64_t, std::string> versions = {{1, "1"}};
+  bool numbered = false;
+  if (!source.folder.empty()) {
+    DLA_ASSIGN_OR_RETURN(const std::vector<fs::path> children, SubFolders(folder));
+    numbered = !fs::exists(folder / "config.json");
+    if (numbered) versions = VersionFolders(children);
+  }
+  if (versions.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("model \"", source.name, "\": folder \"", folder.string(),
+                     "\" holds neither config.json nor a numeric version folder such as 1/"));
+  }
+  ModelVersions result;
+  std::set<int64_t> wanted = {versions.rbegin()->first};
+  for (const auto& [label, version] : labels) {
+    const std::optional<int64_t> number = VersionNumber(version);
+    const auto found = number.has_value() ? versions.find(*number) : versions.end();
+    if (found == versions.end()) {
+      const std::string known =
+          absl::StrJoin(versions, ", ", [](std::string* out, const auto& v) { *out += v.second; });
+      return absl::NotFoundError(absl::StrCat("model \"", source.name, "\" has no version ",
+                                              version, " for label \"", label, "\"; it has ",
+                                              known));
+    }
+    wanted.insert(found->first);
+    result.labels[label] = found->second;
+  }
+  for (const int64_t number : wanted) {
+    const std::string& version = versions[number];
+    result.folders.push_back({.name = source.name,
+                              .version = version,
+                              .path = numbered ? (folder / version).string() : source.folder,
+                              .settings = source.settings});
+  }
+  return result;
+}
+
+std::string FolderListing(const std::string& path) {
+  std::vector<std::string> lines;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(path, error), end; !error && it != end;
+       it.increment(error)) {
+    std::error_code ignored;
+    const bool file = it->is_regular_file(ignored);
+    lines.push_back(absl::StrCat(it->path().string(), " ", file ? it->file_size(ignored) : 0, " ",
+                                 it->last_write_time(ignored).time_since_epoch().count()));
+  }
+  std::sort(lines.begin(), lines.end());
+  return absl::StrJoin(lines, "\n");
 }
 
 }  // namespace dla::server

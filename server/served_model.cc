@@ -32,13 +32,13 @@ ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<
   for (int i = 0; i < options_.replicas; ++i) {
     replicas_.push_back(std::make_unique<Replica>(context));
   }
-  metrics_->replicas->Set(options_.replicas);
+  metrics_->replicas->Increment(options_.replicas);
 }
 
 ServedModel::~ServedModel() {
   queue_.Close();
   replicas_.clear();
-  metrics_->replicas->Set(0);
+  metrics_->replicas->Decrement(options_.replicas);
 }
 
 Duration ServedModel::PredictedWait() const {

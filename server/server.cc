@@ -3,7 +3,6 @@
 #include <atomic>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
@@ -17,8 +16,10 @@
 #include "server/http_server.h"
 #include "server/inference_service.h"
 #include "server/metrics.h"
+#include "server/model_manager.h"
 #include "server/model_registry.h"
 #include "server/process_metrics.h"
+#include "server/reaper.h"
 #include "server/response_cache.h"
 #include "server/thread_plan.h"
 #include "server/version.h"
@@ -26,18 +27,38 @@
 
 namespace dla::server {
 
+namespace {
+
+std::unique_ptr<ModelLoader> MakeLoader(const ServerConfig& config,
+                                        const ServerDependencies& dependencies,
+                                        const CpuLimits& limits, Metrics& metrics, Reaper& reaper) {
+  Calibrator calibrator(
+      {.measure = config.calibrate,
+       .limits = limits,
+       .cache_path = CalibrationCachePath(config.calibration_cache),
+       .program = absl::StrCat("dla-server ", kVersion, ", LibTorch ", kLibTorchVersion)},
+      dependencies.clock);
+  return std::make_unique<ModelLoader>(
+      dependencies.load_model, dependencies.self_test, std::move(calibrator),
+      ModelLoader::Context{.metrics = metrics, .reaper = reaper, .clock = dependencies.clock});
+}
+
+}  // namespace
+
 // Destroyed from the last to the first: doors, then what stands behind them.
 struct Server::Parts {
-  Parts(const ServerConfig& config, const ServerDependencies& dependencies, int decode_threads)
+  Parts(const ServerConfig& config, const ServerDependencies& dependencies, const ThreadPlan& plan)
       : process_metrics(std::make_shared<ProcessMetrics>()),
         unknown_model(metrics.ForUnknownModel()),
         cache(config.cache_bytes == 0 ? nullptr
                                       : std::make_unique<ResponseCache>(config.cache_bytes, metrics,
                                                                         dependencies.clock)),
-        pipeline({.decode_threads = decode_threads,
+        pipeline({.decode_threads = plan.decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread,
                   .cache = cache.get()},
                  dependencies.decode, dependencies.clock),
+        manager(config, MakeLoader(config, dependencies, plan.limits, metrics, reaper), registry,
+                dependencies.clock),
         calls(dependencies.clock),
         regions({.read_bytes = static_cast<uint64_t>(config.max_message_bytes)}),
         service({.registry = registry,
@@ -60,8 +81,10 @@ struct Server::Parts {
   const std::shared_ptr<ProcessMetrics> process_metrics;
   const std::unique_ptr<RequestMetrics> unknown_model;
   const std::unique_ptr<ResponseCache> cache;  // null: none
+  Reaper reaper;
   ModelRegistry registry;
   Pipeline pipeline;
+  ModelManager manager;
   std::atomic<bool> ready = false;
   CallTracker calls;
   SharedMemoryRegions regions;
@@ -75,63 +98,6 @@ struct Server::Parts {
 };
 
 namespace {
-
-absl::Status LoadModels(const ServerConfig& config, const ServerDependencies& dependencies,
-                        Metrics& metrics, ModelRegistry& registry, ThreadPlan& plan) {
-  DLA_ASSIGN_OR_RETURN(std::vector<ModelFolder> folders, FindModelFolders(config));
-  if (folders.empty()) {
-    folders.push_back(
-        {.name = "flowers5", .version = "1", .path = "", .settings = config.defaults});
-  }
-  Calibrator calibrator(
-      {.measure = config.calibrate,
-       .limits = plan.limits,
-       .cache_path = CalibrationCachePath(config.calibration_cache),
-       .program = absl::StrCat("dla-server ", kVersion, ", LibTorch ", kLibTorchVersion)},
-      dependencies.clock);
-  for (const ModelFolder& folder : folders) {
-    const TimePoint start = dependencies.clock.Now();
-    absl::StatusOr<std::unique_ptr<const Model>> model = dependencies.load_model(folder);
-    if (model.ok() && dependencies.self_test) {
-      if (absl::Status status = dependencies.self_test(folder, **model); !status.ok()) {
-        model = std::move(status);
-      }
-    }
-    if (!model.ok()) {
-      return absl::Status(model.status().code(), absl::StrCat("cannot load model \"", folder.name,
-                                                              "\": ", model.status().message()));
-    }
-    const ModelSettings& settings = folder.settings;
-    const Duration loading = dependencies.clock.Now() - start;
-    const Share share = calibrator.Choose(folder.name, settings, **model);
-    plan.models.push_back({folder.name, share});
-    const ModelInfo info = (*model)->info();
-    registry.Add(std::make_shared<ServedModel>(
-        folder.name, folder.version, *std::move(model),
-        ServedModel::Options{
-            .replicas = share.replicas,
-            .compute_threads = share.threads,
-            .queue = {.capacity = static_cast<size_t>(settings.queue_capacity),
-                      .max_batch = share.max_batch,
-                      .max_delay = std::chrono::microseconds(settings.max_queue_delay_us)},
-            .cache = settings.cache},
-        metrics, dependencies.clock));
-    spdlog::info(
-        "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
-        "engine={} replicas={} threads={} max_batch={} seconds={:.2f}",
-        folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
-        info.input.width, info.precision, info.device, info.engine, share.replicas, share.threads,
-        share.max_batch, Seconds(loading));
-    if (absl::StartsWith(info.engine, "libtorch")) {
-      spdlog::warn(
-          "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks "
-          "{}",
-          folder.name, info.precision,
-          info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& config,
                                                         grpc::Service& service,
@@ -177,7 +143,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   ThreadPlan plan;
   plan.limits = ReadCpuLimits();
   plan.decode_threads = DecodeThreads(config.decode_threads, plan.limits);
-  auto parts = std::make_unique<Parts>(config, dependencies, plan.decode_threads);
+  auto parts = std::make_unique<Parts>(config, dependencies, plan);
 
   DLA_ASSIGN_OR_RETURN(
       parts->metrics_http,
@@ -192,7 +158,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
           {.address = config.http_address, .purpose = "HTTP", .flag = "--http-address"},
           [&parts](httplib::Server& http) { AddHealthRoutes(http, parts->ready); }));
 
-  DLA_RETURN_IF_ERROR(LoadModels(config, dependencies, parts->metrics, parts->registry, plan));
+  DLA_RETURN_IF_ERROR(parts->manager.LoadInitial());
+  for (const auto& model : parts->registry.models()) {
+    const ServedModel::Options& options = model->options();
+    plan.models.push_back({model->name(),
+                           {.replicas = options.replicas,
+                            .threads = options.compute_threads,
+                            .max_batch = options.queue.max_batch}});
+  }
 
   int port = 0;
   const int threads_before = CountThreads();
@@ -201,16 +174,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   for (const std::string& warning : Warnings(plan)) spdlog::warn(warning);
   spdlog::info(ToString(plan));
   parts->grpc_address = WithPort(config.grpc_address, port);
+  grpc::HealthCheckServiceInterface* health = parts->grpc->GetHealthCheckService();
   for (const auto& model : parts->registry.models()) {
-    parts->grpc->GetHealthCheckService()->SetServingStatus(model->name(), true);
+    health->SetServingStatus(model->name(), true);
   }
+  parts->manager.Start(
+      [health](const std::string& name, bool serving) { health->SetServingStatus(name, serving); });
   parts->ready = true;
   return std::unique_ptr<Server>(new Server(std::move(parts)));
 }
 
 absl::Status Server::Drain(Duration timeout) {
   parts_->ready = false;
-  parts_->grpc->GetHealthCheckService()->SetServingStatus(false);
+  parts_->grpc->GetHealthCheckService()->Shutdown();  // for good, whatever is loaded meanwhile
+  parts_->manager.Close();
   // gRPC itself closes last: it cancels calls that arrive while it does, where the service tells
   // them to go elsewhere. So callers that were just answered get a moment to hear that on their
   // next call.
@@ -218,9 +195,20 @@ absl::Status Server::Drain(Duration timeout) {
   const auto closing = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
   if (answered && timeout > Duration::zero()) RefuseFor(kRefusalTime);
   parts_->grpc->Shutdown(std::chrono::system_clock::now() + closing);
+  parts_->manager.Stop();  // it uses gRPC's health service
   parts_->grpc.reset();
   if (answered) return absl::OkStatus();
   return absl::DeadlineExceededError("requests were still unanswered and were cancelled");
+}
+
+void Server::SetVersionLabels(const std::map<std::string, VersionLabels>& labels) {
+  parts_->manager.SetLabels(labels, [](absl::Status status) {
+    if (status.ok()) {
+      spdlog::info("version labels are set");
+    } else {
+      spdlog::error("version labels: {}", std::string(status.message()));
+    }
+  });
 }
 
 const std::string& Server::grpc_address() const { return parts_->grpc_address; }

@@ -2,31 +2,25 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "model/model.h"
 #include "server/clock.h"
 #include "server/config.h"
-#include "server/model_repository.h"
+#include "server/model_loader.h"
 #include "server/pipeline.h"
 
 namespace dla::server {
 
-// Loads one model; the model that comes with the program if the folder's path is empty.
-using LoadFunction =
-    std::function<absl::StatusOr<std::unique_ptr<const Model>>(const ModelFolder& folder)>;
-
 // What the server does not know how to do itself: everything that needs LibTorch.
 struct ServerDependencies {
   LoadFunction load_model;
+  SelfTestFunction self_test = nullptr;
   DecodeFunction decode;
   std::function<void()> prepare_decode_thread;  // may be empty
   Clock& clock = Clock::Real();
-
-  // Whether a model that was just loaded may serve; may be empty.
-  std::function<absl::Status(const ModelFolder&, const Model&)> self_test{};
 };
 
 class Server {
@@ -45,6 +39,9 @@ class Server {
   // Refuses new requests, waits until all accepted ones are answered, at most `timeout`; what is
   // unanswered then is cancelled. DEADLINE_EXCEEDED in that case.
   absl::Status Drain(Duration timeout);
+
+  // Labels of all models from now on, by model. Does not block; what comes of it is in the log.
+  void SetVersionLabels(const std::map<std::string, VersionLabels>& labels);
 
   // HOST:PORT with the ports that were really bound.
   const std::string& grpc_address() const;

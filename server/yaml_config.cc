@@ -1,6 +1,8 @@
 #include "server/yaml_config.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
@@ -25,12 +27,23 @@ absl::Status SetOption(const std::string& file, const YAML::Node& key, const YAM
                                 "\"; keys are the flags' names without "
                                 "dashes in front, see dla-server --help"));
   }
-  if (!value.IsScalar()) {
-    return ErrorAt(file, value.Mark(), absl::StrCat("\"", name, "\" takes a single value"));
+  const bool several = option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+  std::vector<std::string> texts;
+  if (value.IsScalar()) {
+    texts.push_back(value.Scalar());
+  } else if (several && value.IsSequence()) {
+    for (const YAML::Node& item : value) {
+      if (!item.IsScalar()) return ErrorAt(file, item.Mark(), "an item of a list is not a value");
+      texts.push_back(item.Scalar());
+    }
+  } else {
+    return ErrorAt(
+        file, value.Mark(),
+        absl::StrCat("\"", name, "\" takes a single value", several ? " or a list" : ""));
   }
-  if (option->count() > 0) return absl::OkStatus();
+  if (option->count() > 0 || texts.empty()) return absl::OkStatus();
   try {
-    option->add_result(value.Scalar());
+    for (const std::string& text : texts) option->add_result(text);
     option->run_callback();
   } catch (const CLI::ParseError& e) {
     return ErrorAt(file, value.Mark(), e.what());

@@ -10,6 +10,19 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// The version of each model that is served where no label names another.
+absl::StatusOr<std::vector<ModelFolder>> FindModelFolders(const ServerConfig& config) {
+  const auto sources = FindModelSources(config);
+  if (!sources.ok()) return sources.status();
+  std::vector<ModelFolder> folders;
+  for (const ModelSource& source : *sources) {
+    const auto versions = FindModelVersions(source);
+    if (!versions.ok()) return versions.status();
+    folders.push_back(versions->folders.back());
+  }
+  return folders;
+}
+
 class ModelRepositoryTest : public ::testing::Test {
  protected:
   std::string Path(const std::string& name = "") { return folder_.Path(name); }
@@ -23,8 +36,27 @@ class ModelRepositoryTest : public ::testing::Test {
   dla::testing::TempDir folder_;
 };
 
-TEST_F(ModelRepositoryTest, FindsNothingWhenNothingIsNamed) {
-  EXPECT_TRUE(FindModelFolders({})->empty());
+TEST_F(ModelRepositoryTest, ServesTheEmbeddedModelWhenNothingIsNamed) {
+  const auto models = FindModelFolders({});
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 1u);
+  EXPECT_EQ((*models)[0].name, "flowers5");
+  EXPECT_EQ((*models)[0].path, "");
+}
+
+TEST_F(ModelRepositoryTest, ServesLabelledVersionsBesideTheHighest) {
+  for (const char* version : {"1", "02", "9", "10"}) {
+    folder_.Write(std::string("pets/") + version + "/config.json", "{}");
+  }
+  const ModelSource pets{.name = "pets", .folder = Path("pets")};
+  const auto versions = FindModelVersions(pets, {{"stable", "2"}, {"canary", "10"}});
+  ASSERT_TRUE(versions.ok()) << versions.status();
+  ASSERT_EQ(versions->folders.size(), 2u);
+  EXPECT_EQ(versions->folders[0].version, "02");
+  EXPECT_EQ(versions->folders[1].version, "10");
+  EXPECT_EQ(versions->labels.at("stable"), "02");
+  EXPECT_THAT(std::string(FindModelVersions(pets, {{"canary", "3"}}).status().message()),
+              HasSubstr("no version 3 for label \"canary\"; it has 1, 02, 9, 10"));
 }
 
 TEST_F(ModelRepositoryTest, ServesEverySubFolderInAlphabeticalOrder) {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/pipeline.h"
+#include "server/reaper.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model.h"
 
@@ -29,7 +30,8 @@ class ServedModelTest : public ::testing::Test {
   ServedModel& Start(const ServedModel::Options& options) {
     auto model = std::make_unique<FakeModel>();
     fake_ = model.get();
-    served_ = std::make_shared<ServedModel>("m", "1", std::move(model), options, metrics_, clock_);
+    served_ = reaper_.Share(
+        std::make_unique<ServedModel>("m", "1", std::move(model), options, metrics_, clock_));
     pipeline_ =
         std::make_unique<Pipeline>(Pipeline::Options{.decode_threads = 2}, FakeDecode, clock_);
     return *served_;
@@ -60,6 +62,7 @@ class ServedModelTest : public ::testing::Test {
   FakeClock clock_;
   Metrics metrics_;
   FakeModel* fake_ = nullptr;
+  Reaper reaper_;
   std::shared_ptr<ServedModel> served_;
   std::unique_ptr<Pipeline> pipeline_;
 };

@@ -1,0 +1,75 @@
+#include "server/model_loader.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+
+namespace dla::server {
+namespace {
+
+absl::Status Error(const ModelFolder& folder, const absl::Status& status) {
+  return {status.code(),
+          absl::StrCat("cannot load model \"", folder.name, "\": ", status.message())};
+}
+
+void Log(const ModelFolder& folder, const ServedModel& model, Duration loading) {
+  const ModelInfo& info = model.info();
+  spdlog::info(
+      "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
+      "engine={} replicas={} threads={} max_batch={} seconds={:.2f}",
+      folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
+      info.input.width, info.precision, info.device, info.engine, model.options().replicas,
+      model.options().compute_threads, model.options().queue.max_batch, Seconds(loading));
+  if (absl::StartsWith(info.engine, "libtorch")) {
+    spdlog::warn(
+        "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks {}",
+        folder.name, info.precision, info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
+  }
+}
+
+}  // namespace
+
+ModelLoader::ModelLoader(LoadFunction load, SelfTestFunction self_test, Calibrator calibrator,
+                         const Context& context)
+    : load_(std::move(load)),
+      self_test_(std::move(self_test)),
+      calibrator_(std::move(calibrator)),
+      context_(context) {}
+
+Share ModelLoader::Choose(const ModelFolder& folder, const Model& model, bool serving) {
+  if (!serving) return calibrator_.Choose(folder.name, folder.settings, model);
+  if (const auto known = calibrator_.Recall(folder.name, folder.settings, model)) return *known;
+  const auto before = shares_.find(folder.name);
+  return before == shares_.end() ? calibrator_.Rule(folder.settings) : before->second;
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder& folder,
+                                                               bool serving) {
+  const TimePoint start = context_.clock.Now();
+  absl::StatusOr<std::unique_ptr<const Model>> model = load_(folder);
+  if (!model.ok()) return Error(folder, model.status());
+  if (self_test_) {
+    if (const absl::Status tested = self_test_(folder, **model); !tested.ok()) {
+      return Error(folder, tested);
+    }
+  }
+  const Duration loading = context_.clock.Now() - start;
+  const Share share = Choose(folder, **model, serving);
+  shares_[folder.name] = share;
+  std::shared_ptr<ServedModel> served = context_.reaper.Share(std::make_unique<ServedModel>(
+      folder.name, folder.version, *std::move(model),
+      ServedModel::Options{
+          .replicas = share.replicas,
+          .compute_threads = share.threads,
+          .queue = {.capacity = static_cast<size_t>(folder.settings.queue_capacity),
+                    .max_batch = share.max_batch,
+                    .max_delay = std::chrono::microseconds(folder.settings.max_queue_delay_us)},
+          .cache = folder.settings.cache},
+      context_.metrics, context_.clock));
+  Log(folder, *served, loading);
+  return served;
+}
+
+}  // namespace dla::server
