@@ -43,6 +43,12 @@ grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context,
   return Reply(context, absl::UnimplementedError(message));
 }
 
+absl::Status UnknownParameter(absl::string_view name, absl::string_view known) {
+  return absl::InvalidArgumentError(absl::StrCat("parameter \"",
+                                                 absl::CHexEscape(name.substr(0, 100)),
+                                                 "\" is not supported; there is ", known));
+}
+
 absl::Status SharedMemoryIsOff() {
   return absl::UnimplementedError(
       "shared memory is off; start the server with --allow-shared-memory true");
@@ -146,7 +152,9 @@ grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
   const auto model = FindModel(context_.registry, request->name(), request->version());
   if (model.ok()) {
     FillMetadata(**model, *response);
-    response->add_versions((*model)->version());
+    for (const auto& version : context_.registry.Versions(request->name())) {
+      response->add_versions(version->version());
+    }
   }
   return Reply(context, model.status());
 }
@@ -183,25 +191,69 @@ grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
     message.set_version(model.version());
     model.statistics().Fill(message);
   };
-  if (request->name().empty()) {
-    for (const auto& model : context_.registry.models()) add(*model);
-    return Reply(context, absl::OkStatus());
+  if (!request->version().empty()) {
+    const auto model = FindModel(context_.registry, request->name(), request->version());
+    if (model.ok()) add(**model);
+    return Reply(context, model.status());
   }
-  const auto model = context_.registry.Find(request->name(), request->version());
-  if (model.ok()) add(**model);
-  return Reply(context, model.status());
+  // Without a version all of them, without a name all models.
+  absl::Status status;
+  if (!request->name().empty()) status = context_.registry.Find(request->name()).status();
+  for (const auto& model : context_.registry.models()) {
+    if (!request->name().empty() && request->name() != model->name()) continue;
+    for (const auto& version : context_.registry.Versions(model->name())) add(*version);
+  }
+  return Reply(context, status);
 }
 
 grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
-    grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest*,
+    grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest* request,
     inference::RepositoryIndexResponse* response) {
-  for (const auto& model : context_.registry.models()) {
+  for (const ModelState& model : context_.manager.Index()) {
+    if (request->ready() && model.state != "READY") continue;
     auto& entry = *response->add_models();
-    entry.set_name(model->name());
-    entry.set_version(model->version());
-    entry.set_state("READY");
+    entry.set_name(model.name);
+    entry.set_version(model.version);
+    entry.set_state(model.state);
+    entry.set_reason(model.reason);
   }
   return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
+    grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
+    inference::RepositoryModelLoadResponse*) {
+  if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
+    return Reply(context, status);
+  }
+  std::string config;
+  for (const auto& [name, value] : request->parameters()) {
+    if (name != "config") return Reply(context, UnknownParameter(name, "config"));
+    config = value.string_param();
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  context_.manager.Load(request->model_name(), std::move(config),
+                        [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
+    grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
+    inference::RepositoryModelUnloadResponse*) {
+  if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
+    return Reply(context, status);
+  }
+  for (const auto& [name, value] : request->parameters()) {
+    // Clients send it always; no model depends on another.
+    if (name != "unload_dependents") {
+      return Reply(context, UnknownParameter(name, "unload_dependents"));
+    }
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  context_.manager.Unload(request->model_name(), [reactor](absl::Status status) {
+    reactor->Finish(ToGrpcStatus(status));
+  });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryStatus(

@@ -11,6 +11,7 @@
 #include "server/clock.h"
 #include "server/infer_request.h"
 #include "server/metrics.h"
+#include "server/model_manager.h"
 #include "server/model_registry.h"
 #include "server/pipeline.h"
 #include "server/request_record.h"
@@ -27,6 +28,7 @@ struct InferenceContext {
   int64_t max_pixels;              // of one photo
   const std::atomic<bool>& ready;  // whether requests are accepted
   SharedMemoryRegions* regions;    // null: shared memory is not allowed
+  ModelManager& manager;
 };
 
 struct InferTarget {
@@ -76,6 +78,12 @@ class InferenceService final : public inference::GRPCInferenceService::CallbackS
   grpc::ServerUnaryReactor* RepositoryIndex(grpc::CallbackServerContext* context,
                                             const inference::RepositoryIndexRequest* request,
                                             inference::RepositoryIndexResponse* response) override;
+  grpc::ServerUnaryReactor* RepositoryModelLoad(
+      grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
+      inference::RepositoryModelLoadResponse* response) override;
+  grpc::ServerUnaryReactor* RepositoryModelUnload(
+      grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
+      inference::RepositoryModelUnloadResponse* response) override;
   grpc::ServerUnaryReactor* SystemSharedMemoryStatus(
       grpc::CallbackServerContext* context,
       const inference::SystemSharedMemoryStatusRequest* request,

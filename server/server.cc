@@ -73,7 +73,8 @@ struct Server::Parts {
                    .clock = dependencies.clock,
                    .max_pixels = config.max_pixels,
                    .ready = ready,
-                   .regions = config.allow_shared_memory ? &regions : nullptr}),
+                   .regions = config.allow_shared_memory ? &regions : nullptr,
+                   .manager = manager}),
         grpc_address(config.grpc_address),
         clock(dependencies.clock) {}
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -497,6 +498,121 @@ class ResponseCacheTest(Case):
         self.assertEqual(stats.inference_stats.cache_miss.count, 2)
         client.close()
         self.assertEqual(server.stop(), 0)
+
+
+class ModelControlTest(Case):
+    """Two copies of the embedded model's folder, as versions 1 and 2 of one model."""
+
+    def setUp(self):
+        self.repository = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.repository.name) / "flowers"
+        for version in ("1", "2"):
+            shutil.copytree(ROOT / "model/zoo/flowers5", self.folder / version)
+        self.photo = image_input([PHOTOS[0].read_bytes()])
+        self.server = None
+
+    def start(self, *flags):
+        self.server = Server("--model-repository", self.repository.name, *flags)
+        self.client = triton.InferenceServerClient(self.server.address)
+        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.server.address))
+
+    def tearDown(self):
+        self.client.close()
+        self.assertEqual(self.server.stop(), 0)
+        self.repository.cleanup()
+
+    def index(self):
+        return {model.name: model for model in self.client.get_model_repository_index().models}
+
+    def version(self, asked=""):
+        return self.client.infer("flowers", [self.photo], model_version=asked,
+                                 outputs=outputs("indices")).get_response().model_version
+
+    def status(self):
+        return self.health.Check(health_pb2.HealthCheckRequest(service="flowers")).status
+
+    def test_models_are_loaded_and_unloaded_by_name(self):
+        self.start("--model-control", "explicit")
+        self.assertEqual(self.index()["flowers"].state, "UNAVAILABLE")
+        self.assertFalse(self.client.is_model_ready("flowers"))
+        self.client.load_model("flowers")
+        self.assertTrue(self.client.is_model_ready("flowers"))
+        self.assertEqual(self.status(), health_pb2.HealthCheckResponse.SERVING)
+        self.assertEqual(self.version(), "2")
+        self.client.unload_model("flowers")
+        self.assertFalse(self.client.is_model_ready("flowers"))
+        self.assertEqual(self.status(), health_pb2.HealthCheckResponse.NOT_SERVING)
+        with self.refused("NOT_FOUND", "flowers"):
+            self.version()
+        with self.refused("NOT_FOUND", "weeds"):
+            self.client.load_model("weeds")
+        with self.refused("INVALID_ARGUMENT", "colour"):
+            self.client.load_model("flowers", config='{"colour": "red"}')
+
+    def test_labels_lead_to_versions_and_are_switched_while_serving(self):
+        self.start("--model-control", "explicit")
+        self.client.load_model("flowers",
+                               config='{"version_labels": {"stable": 1, "canary": 2}}')
+        self.assertEqual([self.version(asked) for asked in ("", "stable", "canary", "2")],
+                         ["1", "1", "2", "2"])
+        self.assertEqual(list(self.client.get_model_metadata("flowers").versions), ["1", "2"])
+        self.client.load_model("flowers", config='{"version_labels": {"stable": 2}}')
+        self.assertEqual(self.version(), "2")
+        with self.refused("NOT_FOUND", "canary"):
+            self.version("canary")
+
+    def test_a_reload_under_load_fails_no_request(self):
+        self.start("--model-control", "explicit", "--load-model", "flowers")
+        stop, answers, errors = threading.Event(), [], []
+
+        def ask():
+            with triton.InferenceServerClient(self.server.address) as client:
+                while not stop.is_set():
+                    try:
+                        answers.append(client.infer("flowers", [self.photo]).get_response().id)
+                    except InferenceServerException as error:
+                        errors.append(error)
+
+        callers = [threading.Thread(target=ask) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for _ in range(3):
+            self.client.load_model("flowers")
+        stop.set()
+        for caller in callers:
+            caller.join()
+        self.assertEqual(errors, [])
+        self.assertGreater(len(answers), 8)
+
+    def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(self):
+        self.start("--model-control", "explicit", "--load-model", "flowers")
+        (self.folder / "3").mkdir()
+        (self.folder / "3/config.json").write_text('{"architecture": "vgg"}')
+        with self.assertRaises(InferenceServerException) as refusal:
+            self.client.load_model("flowers")
+        self.assertIn("flowers/3", refusal.exception.message())
+        self.assertEqual(self.version(), "2")
+        reasons = [model.reason for model in self.client.get_model_repository_index().models]
+        self.assertTrue(any("flowers/3" in reason for reason in reasons), reasons)
+
+    def test_control_is_refused_where_it_is_not_allowed(self):
+        self.start()
+        for change in (self.client.load_model, self.client.unload_model):
+            with self.refused("FAILED_PRECONDITION", "--model-control"):
+                change("flowers")
+
+    def test_polling_finds_a_new_version_and_a_removed_model(self):
+        shutil.rmtree(self.folder / "2")
+        self.start("--model-control", "poll", "--repository-poll-seconds", "1")
+        self.assertEqual(self.version(), "1")
+        watch = self.health.Watch(health_pb2.HealthCheckRequest(service="flowers"))
+        self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.SERVING)
+        self.folder.rename(self.folder.parent / ".flowers")
+        self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.NOT_SERVING)
+        shutil.copytree(ROOT / "model/zoo/flowers5", self.folder / "7")
+        self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.SERVING)
+        self.assertEqual(self.version(), "7")
+        watch.cancel()
 
 
 if __name__ == "__main__":

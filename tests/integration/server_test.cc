@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <thread>
 
@@ -378,6 +379,36 @@ TEST_F(ServerTest, ReportsHealthPerModelAndOverHttp) {
   EXPECT_THAT(Get(server_->http_address(), "/nothing"), HasSubstr("404"));
 }
 
+TEST_F(ServerTest, AModelThatAPollFindsIsServedAndReportedHealthyUntilItsFolderIsGone) {
+  folder_.Write("repository/a/config.json", "{}");
+  ServerConfig config{.models = {{.name = "first", .folder = Folder()}},
+                      .model_repository = folder_.Path("repository"),
+                      .model_control = "poll"};
+  Start(config);
+  const std::string b = folder_.Write("repository/b/config.json", "{}");
+  const auto look = [&](const std::string& model, bool served) {
+    for (;;) {
+      v1::ClassifyResponse response;
+      const grpc::Status status = Classify(Photo(1, model), &response);
+      if (status.ok() == served) break;
+      ASSERT_TRUE(status.ok() || status.error_code() == grpc::StatusCode::NOT_FOUND);
+      clock_.AwaitWaiters(1);
+      clock_.Advance(std::chrono::seconds(15));
+    }
+    // The manager waits again once it has told the health service.
+    clock_.AwaitWaiters(1);
+  };
+  look("b", true);
+  EXPECT_EQ(Health("b"), grpc::health::v1::HealthCheckResponse::SERVING);
+  EXPECT_EQ(Metric("dla_queue_capacity{model=\"b\"}"), config.defaults.queue_capacity);
+  std::filesystem::remove_all(folder_.Path("repository/b"));
+  look("b", false);
+  while (Health("b") != grpc::health::v1::HealthCheckResponse::NOT_SERVING) {
+    std::this_thread::yield();
+  }
+  while (Metric("dla_replicas{model=\"b\"}") != 0) std::this_thread::yield();
+}
+
 TEST_F(ServerTest, DrainingAnswersWhatWasAcceptedAndRefusesTheRest) {
   Start();
   fakes_["first"]->Hold();
@@ -442,14 +473,14 @@ TEST_F(ServerTest, DoesNotStartWithAModelThatFailsItsSelfTest) {
           {.load_model = [](const ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
              return std::make_unique<FakeModel>();
            },
-           .decode = FakeDecode,
-           .prepare_decode_thread = nullptr,
-           .clock = clock_,
            .self_test =
                [&tested](const ModelFolder& folder, const Model& model) {
                  tested = folder.name + " " + model.info().architecture;
                  return absl::FailedPreconditionError("a rose was a tulip");
-               }})
+               },
+           .decode = FakeDecode,
+           .prepare_decode_thread = nullptr,
+           .clock = clock_})
           .status();
   EXPECT_EQ(tested, "first fake");
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);

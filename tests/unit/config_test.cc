@@ -74,6 +74,33 @@ TEST(CommandLineTest, NamesTheFlagAndTheValueThatAreWrong) {
   EXPECT_THAT(ErrorOf({"--model", "=x"}), HasSubstr("NAME=DIR"));
 }
 
+TEST(CommandLineTest, ReadsWhenModelsAreLoadedAndWhatTheirVersionsAreCalled) {
+  EXPECT_EQ(ConfigOf({}).model_control, "none");
+  EXPECT_EQ(ConfigOf({}).repository_poll_seconds, 15);
+  const ServerConfig config =
+      ConfigOf({"--model-control", "explicit", "--load-model", "a", "--load-model", "b",
+                "--version-label", "a:stable=2", "--version-label", "a:canary=3"});
+  EXPECT_EQ(config.load_models, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(config.version_labels.at("a"), (VersionLabels{{"canary", "3"}, {"stable", "2"}}));
+  EXPECT_THAT(ErrorOf({"--version-label", "a"}), HasSubstr("\"a\" is not MODEL:LABEL=VERSION"));
+  EXPECT_THAT(ErrorOf({"--version-label", "a:stable=new"}), HasSubstr("\"new\""));
+  EXPECT_THAT(ErrorOf({"--version-label", "a:7=1"}), HasSubstr("\"7\""));
+  EXPECT_THAT(ErrorOf({"--load-model", "a"}), HasSubstr("--model-control explicit"));
+  EXPECT_THAT(ErrorOf({"--model-control", "always"}), HasSubstr("always"));
+}
+
+TEST_F(YamlConfigTest, TakesAListWhereAFlagMayBeRepeated) {
+  const ServerConfig config = Read(
+      "model-control: explicit\nload-model: [a, b]\nversion-label:\n  - a:stable=2\n"
+      "  - b:stable=1\n");
+  EXPECT_EQ(config.load_models, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(config.version_labels.size(), 2u);
+  EXPECT_EQ(Read("version-label: a:stable=2", {"--version-label", "c:stable=1"}).version_labels,
+            (std::map<std::string, VersionLabels>{{"c", {{"stable", "1"}}}}));
+  EXPECT_THAT(Refuse("max-batch: [1, 2]"), HasSubstr("takes a single value"));
+  EXPECT_THAT(Refuse("version-label: [[a]]"), HasSubstr(":1:"));
+}
+
 TEST(CommandLineTest, LeavesReplicasThreadsAndBatchToCalibrationUnlessTheyAreGiven) {
   ServerConfig config = ConfigOf({});
   EXPECT_EQ(config.defaults.replicas, 0);
