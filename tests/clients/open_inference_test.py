@@ -57,8 +57,17 @@ class Server:
         else:
             raise RuntimeError("the server ended: " + "".join(self.log))
         # Whoever does not read the log would stop the server once the pipe is full.
-        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr))
+        self.lines = queue.Queue()
+        self.reader = threading.Thread(target=self.read)
         self.reader.start()
+
+    def read(self):
+        for line in self.process.stderr:
+            self.lines.put(line)
+
+    def await_line(self, words):
+        while words not in self.lines.get(timeout=60):
+            pass
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -560,6 +569,20 @@ class ModelControlTest(Case):
         self.assertEqual(self.version(), "2")
         with self.refused("NOT_FOUND", "canary"):
             self.version("canary")
+
+    def test_labels_are_read_again_on_sighup(self):
+        config = pathlib.Path(self.repository.name) / ".serve.yaml"
+        config.write_text("version-label: ['flowers:stable=1', 'flowers:canary=2']\n")
+        self.start("--config", config)
+        self.assertEqual([self.version(asked) for asked in ("", "canary")], ["1", "2"])
+        config.write_text("version-label: ['flowers:stable=2']\n")
+        self.server.process.send_signal(signal.SIGHUP)
+        self.server.await_line("version labels are set")
+        self.assertEqual(self.version(), "2")
+        config.write_text("version-label: ['flowers:stable=9']\n")
+        self.server.process.send_signal(signal.SIGHUP)
+        self.server.await_line("9")
+        self.assertEqual(self.version(), "2")
 
     def test_a_reload_under_load_fails_no_request(self):
         self.start("--model-control", "explicit", "--load-model", "flowers")
