@@ -377,7 +377,7 @@ class OpenInferenceTest(Case):
             "exactly one of": dict(more=["pixels"]),
             "entries for 1 input": dict(contents=[b"", b""]),
             "no input": dict(name="photo"),
-            "100001 entries": dict(more=["x"] * 100_000),
+            "1000001 entries": dict(more=["x"] * 1_000_000),
         }
         for words, request in cases.items():
             with self.subTest(words):
