@@ -10,7 +10,6 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <new>
 #include <system_error>
@@ -29,6 +28,7 @@
 #include "model/safetensors.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
+#include "model/whole_file.h"
 
 #ifdef DLA_OWN_KERNELS
 #include "model/cpu/cpu_network.h"
@@ -246,25 +246,8 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::stri
 }
 
 absl::StatusOr<std::string> ReadConfig(const std::string& path) {
-  constexpr size_t kMaxBytes = 64 << 20;  // as ParseModelConfig takes
-  std::error_code error;
-  const uintmax_t size = std::filesystem::file_size(path, error);
-  if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
-    return absl::NotFoundError(absl::StrCat(
-        path, " does not exist; a model folder holds config.json and model.safetensors"));
-  }
-  if (error) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " cannot be read: ", error.message()));
-  }
-  if (size > kMaxBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " has ", size, " bytes, more than the ",
-                                                   kMaxBytes, " that a config.json may have"));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::string text(size, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (!file) return absl::PermissionDeniedError(absl::StrCat(path, " cannot be read"));
-  return text;
+  constexpr uintmax_t kMaxBytes = 64 << 20;  // as ParseModelConfig takes
+  return ReadWholeFile(path, kMaxBytes, "a model folder holds config.json and model.safetensors");
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include "model/quoted.h"
 #include "model/status_macros.h"
 #include "model/top_k.h"
+#include "model/whole_file.h"
 
 // See dla_embed_file in model/CMakeLists.txt.
 extern "C" {
@@ -38,31 +38,9 @@ constexpr size_t kMaxEmbedding = 1 << 16;
 using PhotoReader =
     absl::FunctionRef<absl::StatusOr<std::string>(const std::string& file, uintmax_t most)>;
 
-absl::StatusOr<std::string> ReadWhole(const std::string& path, uintmax_t most) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) {
-    return absl::NotFoundError(
-        absl::StrCat(path,
-                     " does not exist; a folder selftest holds selftest.json and the photos "
-                     "that it names"));
-  }
-  if (!std::filesystem::is_regular_file(status)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is not a file"));
-  }
-  const uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " cannot be read: ", error.message()));
-  }
-  if (size > most) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " has ", size, " bytes, more than the ", most, " that are allowed"));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(size, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(size));
-  if (!file) return absl::PermissionDeniedError(absl::StrCat(path, " cannot be read"));
-  return bytes;
+absl::StatusOr<std::string> Read(const std::string& path, uintmax_t most) {
+  return ReadWholeFile(path, most,
+                       "a folder selftest holds selftest.json and the photos that it names");
 }
 
 absl::Status ReadEmbedding(const json& value, std::vector<float>& embedding) {
@@ -197,9 +175,9 @@ absl::StatusOr<std::vector<SelfTestPhoto>> ReadSelfTest(const std::string& folde
   std::error_code error;
   if (!std::filesystem::exists(own, error) && !error) return std::vector<SelfTestPhoto>();
   const std::string path = own + "/selftest.json";
-  DLA_ASSIGN_OR_RETURN(const std::string text, ReadWhole(path, kMaxJsonBytes));
+  DLA_ASSIGN_OR_RETURN(const std::string text, Read(path, kMaxJsonBytes));
   return Parse(text, path, [&own](const std::string& file, uintmax_t most) {
-    return ReadWhole(own + "/" + file, most);
+    return Read(own + "/" + file, most);
   });
 }
 
