@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "server/pipeline.h"
+#include "server/reaper.h"
+#include "tests/support/ask.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model.h"
 
@@ -26,14 +28,6 @@ using Future = std::future<absl::StatusOr<Answer>>;
 
 class ResponseCacheTest : public ::testing::Test {
  protected:
-  // A replica lets go of its model a little after the answer, and must not be the last to do so.
-  ~ResponseCacheTest() override {
-    pipeline_.reset();
-    for (const auto& model : loaded_) {
-      while (model.use_count() > 1) std::this_thread::yield();
-    }
-  }
-
   void Start(int64_t max_bytes = 1 << 20, const ServedModel::Options& options = {}) {
     cache_ = std::make_unique<ResponseCache>(max_bytes, metrics_, clock_);
     Load("1", options);
@@ -49,8 +43,8 @@ class ResponseCacheTest : public ::testing::Test {
   void Load(const std::string& version, const ServedModel::Options& options = {}) {
     auto model = std::make_unique<FakeModel>();
     fake_ = model.get();
-    loaded_.push_back(
-        std::make_shared<ServedModel>("m", version, std::move(model), options, metrics_, clock_));
+    loaded_.push_back(reaper_.Share(
+        std::make_unique<ServedModel>("m", version, std::move(model), options, metrics_, clock_)));
     served_ = loaded_.back().get();
   }
 
@@ -58,15 +52,8 @@ class ResponseCacheTest : public ::testing::Test {
   Future Classify(PhotoSource photo, ClassifyOptions options = {.top_k = 2},
                   std::shared_ptr<const CancelFlag> cancelled = nullptr,
                   TimePoint deadline = TimePoint::max()) {
-    auto promise = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
-    pipeline_->Submit(loaded_.back(), photo,
-                      {.options = options,
-                       .deadline = deadline,
-                       .cancelled = std::move(cancelled),
-                       .done = [promise](absl::StatusOr<Answer> answer) {
-                         promise->set_value(std::move(answer));
-                       }});
-    return promise->get_future();
+    return Ask(*pipeline_, loaded_.back(), photo,
+               {.options = options, .deadline = deadline, .cancelled = std::move(cancelled)});
   }
   Future Classify(absl::string_view bytes, ClassifyOptions options = {.top_k = 2},
                   std::shared_ptr<const CancelFlag> cancelled = nullptr,
@@ -98,6 +85,7 @@ class ResponseCacheTest : public ::testing::Test {
   std::unique_ptr<ResponseCache> cache_;
   FakeModel* fake_ = nullptr;
   std::atomic<int> decoded_ = 0;
+  Reaper reaper_;
   std::vector<std::shared_ptr<ServedModel>> loaded_;
   ServedModel* served_ = nullptr;  // the last one
   std::unique_ptr<Pipeline> pipeline_;

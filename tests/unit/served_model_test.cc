@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/pipeline.h"
 #include "server/reaper.h"
+#include "tests/support/ask.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_model.h"
 
@@ -22,11 +23,6 @@ using ::testing::HasSubstr;
 
 class ServedModelTest : public ::testing::Test {
  protected:
-  // A replica lets go of the model a moment after it answered, and must not be the last to do so.
-  void TearDown() override {
-    while (served_.use_count() > 1) std::this_thread::yield();
-  }
-
   ServedModel& Start(const ServedModel::Options& options) {
     auto model = std::make_unique<FakeModel>();
     fake_ = model.get();
@@ -48,15 +44,8 @@ class ServedModelTest : public ::testing::Test {
   std::future<absl::StatusOr<Answer>> Submit(PhotoSource photo, ClassifyOptions options = {},
                                              std::shared_ptr<const CancelFlag> cancelled = nullptr,
                                              TimePoint deadline = TimePoint::max()) {
-    auto promise = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
-    pipeline_->Submit(served_, photo,
-                      {.options = options,
-                       .deadline = deadline,
-                       .cancelled = std::move(cancelled),
-                       .done = [promise](absl::StatusOr<Answer> answer) {
-                         promise->set_value(std::move(answer));
-                       }});
-    return promise->get_future();
+    return Ask(*pipeline_, served_, photo,
+               {.options = options, .deadline = deadline, .cancelled = std::move(cancelled)});
   }
 
   FakeClock clock_;
