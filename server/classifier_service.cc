@@ -15,8 +15,7 @@ namespace {
 
 class ClassifyReactor final : public UnaryCall {
  public:
-  explicit ClassifyReactor(const ServiceContext& context)
-      : UnaryCall(context.calls, context.unknown_model, Method::kClassify, context.clock) {}
+  explicit ClassifyReactor(const ServiceContext& context) : UnaryCall(context, Method::kClassify) {}
 
   static absl::Status Check(const v1::ClassifyRequest&) { return absl::OkStatus(); }
 
@@ -39,7 +38,7 @@ class ClassifyReactor final : public UnaryCall {
 class ClassifyBatchReactor final : public UnaryCall {
  public:
   explicit ClassifyBatchReactor(const ServiceContext& context)
-      : UnaryCall(context.calls, context.unknown_model, Method::kClassifyBatch, context.clock) {}
+      : UnaryCall(context, Method::kClassifyBatch) {}
 
   static absl::Status Check(const v1::ClassifyBatchRequest& request) {
     const int images = request.images_size();

@@ -2,22 +2,9 @@
 #pragma once
 
 #include "dla/v1/classifier.grpc.pb.h"
-#include "server/call_tracker.h"
-#include "server/clock.h"
-#include "server/metrics.h"
-#include "server/model_registry.h"
-#include "server/pipeline.h"
+#include "server/service_context.h"
 
 namespace dla::server {
-
-// What the calls share. All of it outlives the service.
-struct ServiceContext {
-  const ModelRegistry& registry;
-  Pipeline& pipeline;
-  CallTracker& calls;
-  RequestMetrics& unknown_model;  // counts requests for models that do not exist
-  Clock& clock;
-};
 
 // Thread-safe. Handlers never block; answers are sent by whichever thread has them.
 class ClassifierService final : public v1::Classifier::CallbackService {

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 #include "server/help_formatter.h"
 #include "server/version.h"
@@ -327,8 +328,8 @@ absl::Status CheckVersionLabel(const std::string& label, const std::string& vers
   const bool digits = std::all_of(label.begin(), label.end(), absl::ascii_isdigit);
   if (!letters || digits) {  // an empty one is all digits, too
     return absl::InvalidArgumentError(absl::StrCat(
-        "label \"", label,
-        "\" is not made of letters, digits, '.', '_' and '-', at most 100 and not digits alone"));
+        "label ", Quoted(label),
+        " is not made of letters, digits, '.', '_' and '-', at most 100 and not digits alone"));
   }
   int64_t number = -1;
   if (absl::SimpleAtoi(version, &number) && number >= 0) return absl::OkStatus();

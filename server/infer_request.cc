@@ -6,9 +6,9 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 
 namespace dla::server {
@@ -20,11 +20,6 @@ using Input = inference::ModelInferRequest::InferInputTensor;
 using Parameters = google::protobuf::Map<std::string, InferParameter>;
 
 constexpr int kDefaultTopK = 5;
-
-// What a caller wrote, fit for a message.
-std::string Quote(absl::string_view text) {
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 100)), "\"");
-}
 
 template <typename... Parts>
 absl::Status Invalid(const Parts&... parts) {
@@ -40,10 +35,10 @@ absl::StatusOr<int64_t> WholeNumber(absl::string_view name, const InferParameter
     const uint64_t wide = parameter.uint64_param();
     value = wide > static_cast<uint64_t>(most) ? -1 : static_cast<int64_t>(wide);
   } else {
-    return Invalid("parameter ", Quote(name), " is not a whole number");
+    return Invalid("parameter ", Quoted(name), " is not a whole number");
   }
   if (value < 0 || value > most) {
-    return Invalid("parameter ", Quote(name), " is not from 0 to ", most);
+    return Invalid("parameter ", Quoted(name), " is not from 0 to ", most);
   }
   return value;
 }
@@ -62,12 +57,12 @@ struct Contents {
 
 absl::Status CheckType(const Input& input, absl::string_view datatype) {
   if (input.datatype() == datatype) return absl::OkStatus();
-  return Invalid("input ", Quote(input.name()), " has datatype ", Quote(input.datatype()),
+  return Invalid("input ", Quoted(input.name()), " has datatype ", Quoted(input.datatype()),
                  "; it takes ", datatype);
 }
 
 absl::Status WrongShape(const Input& input, absl::string_view wanted) {
-  return Invalid("input ", Quote(input.name()), " has shape ", ShapeText(input.shape()),
+  return Invalid("input ", Quoted(input.name()), " has shape ", ShapeText(input.shape()),
                  "; it takes ", wanted);
 }
 
@@ -75,13 +70,13 @@ absl::Status WrongShape(const Input& input, absl::string_view wanted) {
 absl::StatusOr<int> CountPhotos(const Input& input) {
   const int64_t count = input.shape_size() == 0 ? 0 : input.shape(0);
   if (count >= 1 && count <= kMaxInferPhotos) return static_cast<int>(count);
-  return Invalid("input ", Quote(input.name()), " has shape ", ShapeText(input.shape()),
+  return Invalid("input ", Quoted(input.name()), " has shape ", ShapeText(input.shape()),
                  "; send 1 to ", kMaxInferPhotos, " photos a request");
 }
 
 absl::Status WrongLength(const Input& input, int64_t actual, int64_t expected,
                          absl::string_view unit) {
-  return Invalid("input ", Quote(input.name()), " of shape ", ShapeText(input.shape()), " needs ",
+  return Invalid("input ", Quoted(input.name()), " of shape ", ShapeText(input.shape()), " needs ",
                  expected, " ", unit, "; it came with ", actual);
 }
 
@@ -103,20 +98,20 @@ absl::Status ParseImages(const Contents& contents, InferTask& task) {
   for (int i = 0; i < count; ++i) {
     uint32_t length = 0;
     if (left.size() < sizeof(length)) {
-      return Invalid("raw_input_contents of input ", Quote(input.name()), " ends before element ",
+      return Invalid("raw_input_contents of input ", Quoted(input.name()), " ends before element ",
                      i, " of ", count);
     }
     std::memcpy(&length, left.data(), sizeof(length));
     left.remove_prefix(sizeof(length));
     if (length > left.size()) {
-      return Invalid("raw_input_contents of input ", Quote(input.name()), ": element ", i,
+      return Invalid("raw_input_contents of input ", Quoted(input.name()), ": element ", i,
                      " says it has ", length, " bytes, but ", left.size(), " are left");
     }
     task.photos.push_back(EncodedPhoto{left.substr(0, length)});
     left.remove_prefix(length);
   }
   if (left.empty()) return absl::OkStatus();
-  return Invalid("raw_input_contents of input ", Quote(input.name()), " has ", left.size(),
+  return Invalid("raw_input_contents of input ", Quoted(input.name()), " has ", left.size(),
                  " bytes beyond its ", count, " elements");
 }
 
@@ -130,7 +125,7 @@ absl::Status ParsePixels(const Contents& contents, int64_t max_pixels, InferTask
   constexpr int64_t kMostSide = 1 << 20;
   if (height < 1 || width < 1 || height > kMostSide || width > kMostSide ||
       height * width > max_pixels) {
-    return Invalid("input ", Quote(input.name()), " has shape ", ShapeText(input.shape()),
+    return Invalid("input ", Quoted(input.name()), " has shape ", ShapeText(input.shape()),
                    "; photos of 1 to ", max_pixels, " pixels are taken");
   }
   const int64_t photo_bytes = height * width * 3;
@@ -144,7 +139,7 @@ absl::Status ParsePixels(const Contents& contents, int64_t max_pixels, InferTask
     narrow.reserve(values.size());
     for (const uint32_t value : values) {
       if (value > 255) {
-        return Invalid("input ", Quote(input.name()), ": uint_contents has ", value,
+        return Invalid("input ", Quoted(input.name()), ": uint_contents has ", value,
                        ", which is no UINT8");
       }
       narrow.push_back(static_cast<char>(value));
@@ -234,14 +229,14 @@ absl::Status ParseInput(const inference::ModelInferRequest& request, const Input
   Parameters parameters = input.parameters();
   DLA_ASSIGN_OR_RETURN(
       const SharedTensor shared,
-      ParseShared(absl::StrCat("input ", Quote(input.name())), parameters, regions));
+      ParseShared(absl::StrCat("input ", Quoted(input.name())), parameters, regions));
   if (!parameters.empty()) {
-    return Invalid("input ", Quote(input.name()), " has a parameter ",
-                   Quote(parameters.begin()->first), ", which is not supported");
+    return Invalid("input ", Quoted(input.name()), " has a parameter ",
+                   Quoted(parameters.begin()->first), ", which is not supported");
   }
   const int raw = request.raw_input_contents_size();
   if (raw > 0 && HasTypedContents(input.contents())) {
-    return Invalid("input ", Quote(input.name()),
+    return Invalid("input ", Quoted(input.name()),
                    " has contents while there are raw_input_contents, too; send one of them");
   }
   if (raw > 1) return Invalid("raw_input_contents has ", raw, " entries for 1 input");
@@ -250,7 +245,8 @@ absl::Status ParseInput(const inference::ModelInferRequest& request, const Input
   Contents contents{input, raw == 0 ? nullptr : &request.raw_input_contents(0)};
   if (shared.region != nullptr) {
     if (raw > 0 || HasTypedContents(input.contents())) {
-      return Invalid("input ", Quote(input.name()), " lies in shared memory and has contents, too");
+      return Invalid("input ", Quoted(input.name()),
+                     " lies in shared memory and has contents, too");
     }
     DLA_ASSIGN_OR_RETURN(std::string bytes, shared.region->Read(shared.offset, shared.byte_size));
     contents.raw = &task.converted.emplace_back(std::move(bytes));
@@ -258,7 +254,7 @@ absl::Status ParseInput(const inference::ModelInferRequest& request, const Input
   if (input.name() == kImageInput) return ParseImages(contents, task);
   if (input.name() == kPixelsInput) return ParsePixels(contents, max_pixels, task);
   if (input.name() == kNormalizedInput) return ParseNormalized(contents, spec, task);
-  return Invalid("there is no input ", Quote(input.name()), "; give one of ", kImageInput, ", ",
+  return Invalid("there is no input ", Quoted(input.name()), "; give one of ", kImageInput, ", ",
                  kPixelsInput, " and ", kNormalizedInput);
 }
 
@@ -283,7 +279,7 @@ absl::Status ParseParameters(const Parameters& parameters, int classes, InferTas
     } else if (name == "triton_enable_empty_final_response") {
       // Of models that answer many times; here the one answer is the final one.
     } else {
-      return Invalid("parameter ", Quote(name),
+      return Invalid("parameter ", Quoted(name),
                      " of the request is not supported; there are top_k, timeout and priority");
     }
   }
@@ -297,15 +293,15 @@ absl::StatusOr<WantedOutput> ParseOutput(
     if (wanted.name() != kOutputs[i].name) continue;
     WantedOutput output{static_cast<InferOutput>(i)};
     Parameters parameters = wanted.parameters();
-    DLA_ASSIGN_OR_RETURN(output.shared, ParseShared(absl::StrCat("output ", Quote(wanted.name())),
+    DLA_ASSIGN_OR_RETURN(output.shared, ParseShared(absl::StrCat("output ", Quoted(wanted.name())),
                                                     parameters, regions));
     for (const auto& [name, value] : parameters) {
       if (name != "classification") {
-        return Invalid("output ", Quote(wanted.name()), " has a parameter ", Quote(name),
+        return Invalid("output ", Quoted(wanted.name()), " has a parameter ", Quoted(name),
                        ", which is not supported; there is classification");
       }
       if (output.output != InferOutput::kProbabilities && output.output != InferOutput::kLogits) {
-        return Invalid("output ", Quote(wanted.name()),
+        return Invalid("output ", Quoted(wanted.name()),
                        " has no classification; ask for that of probabilities or logits");
       }
       DLA_ASSIGN_OR_RETURN(const int64_t count,
@@ -315,7 +311,7 @@ absl::StatusOr<WantedOutput> ParseOutput(
     return output;
   }
   return Invalid(
-      "there is no output ", Quote(wanted.name()), "; ask for ",
+      "there is no output ", Quoted(wanted.name()), "; ask for ",
       absl::StrJoin(kOutputs, ", ", [](std::string* out, const OutputDescription& output) {
         absl::StrAppend(out, output.name);
       }));
@@ -332,7 +328,7 @@ absl::Status ParseOutputs(const inference::ModelInferRequest& request, int class
     DLA_ASSIGN_OR_RETURN(const WantedOutput output, ParseOutput(wanted, classes, regions));
     for (const WantedOutput& other : task.outputs) {
       if (other.output == output.output) {
-        return Invalid("output ", Quote(wanted.name()), " is asked for twice");
+        return Invalid("output ", Quoted(wanted.name()), " is asked for twice");
       }
     }
     task.outputs.push_back(output);

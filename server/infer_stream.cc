@@ -32,7 +32,8 @@ void InferStream::Accept(inference::ModelInferRequest message) {
   auto pending = std::make_shared<Pending>(
       Pending{std::move(message),
               {},
-              RequestRecord(context_.unknown_model, Method::kModelStreamInfer, context_.clock)});
+              RequestRecord(context_.service.unknown_model, Method::kModelStreamInfer,
+                            context_.service.clock)});
   absl::StatusOr<InferTarget> target = ResolveInfer(context_, pending->request, pending->record);
   if (!target.ok()) {
     pending->record.Finish(target.status().code());
@@ -42,8 +43,8 @@ void InferStream::Accept(inference::ModelInferRequest message) {
   pending->task = std::move(target->task);
   ServedModel& model = *target->model;  // the pipeline holds it until the answer
   InferJob::Start(
-      context_.pipeline, target->model, pending->task,
-      Sooner(deadline_, pending->task.timeout, context_.clock), cancelled(),
+      context_.service.pipeline, target->model, pending->task,
+      Sooner(deadline_, pending->task.timeout, context_.service.clock), cancelled(),
       [this, pending, &model](absl::StatusOr<std::vector<Answer>> answers) {
         inference::ModelStreamInferResponse response;
         response.mutable_infer_response()->set_id(pending->request.id());

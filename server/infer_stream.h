@@ -13,7 +13,7 @@ class InferStream final
  public:
   // `context` outlives the stream. Requests are answered until `deadline`.
   InferStream(const InferenceContext& context, TimePoint deadline)
-      : MessageStream(context.calls), context_(context), deadline_(deadline) {}
+      : MessageStream(context.service.calls), context_(context), deadline_(deadline) {}
 
  private:
   void Accept(inference::ModelInferRequest message) override;

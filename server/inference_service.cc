@@ -1,9 +1,10 @@
 #include "server/inference_service.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "model/quoted.h"
 #include "server/classify_request.h"
 #include "server/grpc_status.h"
 #include "server/infer_job.h"
@@ -44,9 +45,8 @@ grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context,
 }
 
 absl::Status UnknownParameter(absl::string_view name, absl::string_view known) {
-  return absl::InvalidArgumentError(absl::StrCat("parameter \"",
-                                                 absl::CHexEscape(name.substr(0, 100)),
-                                                 "\" is not supported; there is ", known));
+  return absl::InvalidArgumentError(
+      absl::StrCat("parameter ", Quoted(name), " is not supported; there is ", known));
 }
 
 absl::Status SharedMemoryIsOff() {
@@ -61,7 +61,7 @@ class InferReactor final : public UnaryCall {
  public:
   InferReactor(const InferenceContext& context, const inference::ModelInferRequest& request,
                inference::ModelInferResponse& response)
-      : UnaryCall(context.calls, context.unknown_model, Method::kModelInfer, context.clock),
+      : UnaryCall(context.service, Method::kModelInfer),
         context_(context),
         request_(request),
         response_(response) {}
@@ -76,8 +76,8 @@ class InferReactor final : public UnaryCall {
       return;
     }
     task_ = std::move(target->task);
-    InferJob::Start(context_.pipeline, target->model, task_,
-                    Sooner(deadline, task_.timeout, context_.clock), cancelled_,
+    InferJob::Start(context_.service.pipeline, target->model, task_,
+                    Sooner(deadline, task_.timeout, context_.service.clock), cancelled_,
                     [this, &model = *target->model](absl::StatusOr<std::vector<Answer>> answers) {
                       response_.set_id(request_.id());
                       End(answers.ok() ? FillInferResponse(model, task_, *answers, response_)
@@ -97,7 +97,7 @@ class InferReactor final : public UnaryCall {
 absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
                                          const inference::ModelInferRequest& request,
                                          RequestRecord& record) {
-  auto model = FindModel(context.registry, request.model_name(), request.model_version());
+  auto model = FindModel(context.service.registry, request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   record.SetModel(*model);
   absl::StatusOr<InferTask> task =
@@ -130,7 +130,7 @@ grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerConte
                                                        inference::ModelReadyResponse* response) {
   const absl::Status status = CheckName(request->name());
   if (status.ok()) {
-    const bool found = context_.registry.Find(request->name(), request->version()).ok();
+    const bool found = context_.service.registry.Find(request->name(), request->version()).ok();
     response->set_ready(context_.ready && found);
   }
   return Reply(context, status);
@@ -149,10 +149,10 @@ grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
 grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
     grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
     inference::ModelMetadataResponse* response) {
-  const auto model = FindModel(context_.registry, request->name(), request->version());
+  const auto model = FindModel(context_.service.registry, request->name(), request->version());
   if (model.ok()) {
     FillMetadata(**model, *response);
-    for (const auto& version : context_.registry.Versions(request->name())) {
+    for (const auto& version : context_.service.registry.Versions(request->name())) {
       response->add_versions(version->version());
     }
   }
@@ -162,7 +162,7 @@ grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
 grpc::ServerUnaryReactor* InferenceService::ModelConfig(
     grpc::CallbackServerContext* context, const inference::ModelConfigRequest* request,
     inference::ModelConfigResponse* response) {
-  const auto model = FindModel(context_.registry, request->name(), request->version());
+  const auto model = FindModel(context_.service.registry, request->name(), request->version());
   if (model.ok()) FillConfig(**model, *response->mutable_config());
   return Reply(context, model.status());
 }
@@ -171,13 +171,13 @@ grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerConte
                                                        const inference::ModelInferRequest* request,
                                                        inference::ModelInferResponse* response) {
   auto* reactor = new InferReactor(context_, *request, *response);
-  reactor->Start(DeadlineOf(*context, context_.clock));
+  reactor->Start(DeadlineOf(*context, context_.service.clock));
   return reactor;
 }
 
 grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
 InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
-  auto* stream = new InferStream(context_, DeadlineOf(*context, context_.clock));
+  auto* stream = new InferStream(context_, DeadlineOf(*context, context_.service.clock));
   stream->Start();
   return stream;
 }
@@ -192,16 +192,16 @@ grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
     model.statistics().Fill(message);
   };
   if (!request->version().empty()) {
-    const auto model = FindModel(context_.registry, request->name(), request->version());
+    const auto model = FindModel(context_.service.registry, request->name(), request->version());
     if (model.ok()) add(**model);
     return Reply(context, model.status());
   }
   // Without a version all of them, without a name all models.
   absl::Status status;
-  if (!request->name().empty()) status = context_.registry.Find(request->name()).status();
-  for (const auto& model : context_.registry.models()) {
+  if (!request->name().empty()) status = context_.service.registry.Find(request->name()).status();
+  for (const auto& model : context_.service.registry.models()) {
     if (!request->name().empty() && request->name() != model->name()) continue;
-    for (const auto& version : context_.registry.Versions(model->name())) add(*version);
+    for (const auto& version : context_.service.registry.Versions(model->name())) add(*version);
   }
   return Reply(context, status);
 }

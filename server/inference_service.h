@@ -7,24 +7,16 @@
 
 #include "absl/status/statusor.h"
 #include "inference/grpc_service.grpc.pb.h"
-#include "server/call_tracker.h"
-#include "server/clock.h"
 #include "server/infer_request.h"
-#include "server/metrics.h"
 #include "server/model_manager.h"
-#include "server/model_registry.h"
-#include "server/pipeline.h"
 #include "server/request_record.h"
+#include "server/service_context.h"
 
 namespace dla::server {
 
-// What the calls share. All of it outlives the service.
+// What the calls need besides. All of it outlives the service.
 struct InferenceContext {
-  const ModelRegistry& registry;
-  Pipeline& pipeline;
-  CallTracker& calls;
-  RequestMetrics& unknown_model;  // counts requests for models that do not exist
-  Clock& clock;
+  const ServiceContext& service;
   int64_t max_pixels;              // of one photo
   const std::atomic<bool>& ready;  // whether requests are accepted
   SharedMemoryRegions* regions;    // null: shared memory is not allowed

@@ -4,20 +4,17 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/json.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
-#include "nlohmann/json.hpp"
 #include "spdlog/spdlog.h"
 
 namespace dla::server {
 namespace {
 
 constexpr size_t kMostTasks = 64;
-
-// From a request, fit for a message.
-std::string Shown(absl::string_view text) { return absl::CHexEscape(text.substr(0, 100)); }
 
 absl::StatusOr<VersionLabels> ReadLabels(const nlohmann::json& json) {
   if (!json.is_object()) {
@@ -27,12 +24,11 @@ absl::StatusOr<VersionLabels> ReadLabels(const nlohmann::json& json) {
   VersionLabels labels;
   for (const auto& [label, version] : json.items()) {
     if (!version.is_number_unsigned()) {
-      return absl::InvalidArgumentError(absl::StrCat("the version of label \"", Shown(label),
-                                                     "\" in \"version_labels\" is not a whole "
-                                                     "number"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the version of label ", Quoted(label), " in \"version_labels\" is not a whole number"));
     }
     const std::string number = std::to_string(version.get<uint64_t>());
-    DLA_RETURN_IF_ERROR(CheckVersionLabel(absl::CHexEscape(label), number));
+    DLA_RETURN_IF_ERROR(CheckVersionLabel(label, number));
     labels[label] = number;
   }
   return labels;
@@ -42,15 +38,15 @@ absl::StatusOr<VersionLabels> ReadLabels(const nlohmann::json& json) {
 absl::StatusOr<std::optional<VersionLabels>> ReadConfig(const std::string& text) {
   std::optional<VersionLabels> labels;
   if (text.empty()) return labels;
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    return absl::InvalidArgumentError("the model's config is not a JSON object");
+  const absl::StatusOr<nlohmann::json> json = ParseJson(text, "config");
+  if (!json.ok() || !json->is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat("the model's config is not a JSON object",
+                                                   json.ok() ? "" : ": ", json.status().message()));
   }
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& [key, value] : json->items()) {
     if (key != "version_labels") {
-      return absl::InvalidArgumentError(absl::StrCat("the model's config has the key \"",
-                                                     Shown(key),
-                                                     "\"; only \"version_labels\" can be set"));
+      return absl::InvalidArgumentError(absl::StrCat("the model's config has the key ", Quoted(key),
+                                                     "; only \"version_labels\" can be set"));
     }
     DLA_ASSIGN_OR_RETURN(labels, ReadLabels(value));
   }
@@ -237,8 +233,8 @@ absl::StatusOr<ModelSource> ModelManager::FindSource(const std::string& name) co
     known.push_back(source.name);
   }
   return absl::NotFoundError(
-      absl::StrCat("no model is named \"", Shown(name),
-                   "\"; the repository and the flags have: ", absl::StrJoin(known, ", ")));
+      absl::StrCat("no model is named ", Quoted(name),
+                   "; the repository and the flags have: ", absl::StrJoin(known, ", ")));
 }
 
 absl::StatusOr<ModelRegistry::Models> ModelManager::LoadVersions(const ModelVersions& versions,

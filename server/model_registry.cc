@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/quoted.h"
 
 namespace dla::server {
 namespace {
@@ -15,9 +15,6 @@ int64_t Number(const ServedModel& model) {
   int64_t number = 0;
   return absl::SimpleAtoi(model.version(), &number) ? number : 0;
 }
-
-// A name from a request, fit for a message.
-std::string Shown(absl::string_view name) { return absl::CHexEscape(name.substr(0, 100)); }
 
 }  // namespace
 
@@ -63,7 +60,7 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(absl::string_vi
   const Entry* entry = FindEntry(name);
   if (entry == nullptr) {
     return absl::NotFoundError(absl::StrCat(
-        "no model is named \"", Shown(name), "\"; served are: ",
+        "no model is named ", Quoted(name), "; served are: ",
         absl::StrJoin(entries_, ", ", [](std::string* out, const Entry& e) { *out += e.name; })));
   }
   if (std::shared_ptr<ServedModel> model = entry->Find(version); model != nullptr) return model;
@@ -72,9 +69,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(absl::string_vi
   for (const auto& [label, target] : entry->labels) {
     known.push_back(absl::StrCat(label, " (", target, ")"));
   }
-  return absl::NotFoundError(absl::StrCat("model \"", entry->name, "\" has no version \"",
-                                          Shown(version),
-                                          "\"; served are: ", absl::StrJoin(known, ", ")));
+  return absl::NotFoundError(absl::StrCat("model \"", entry->name, "\" has no version ",
+                                          Quoted(version),
+                                          "; served are: ", absl::StrJoin(known, ", ")));
 }
 
 ModelRegistry::Models ModelRegistry::models() const {
@@ -90,12 +87,6 @@ ModelRegistry::Models ModelRegistry::Versions(absl::string_view name) const {
   MutexLock lock(mu_);
   const Entry* entry = name.empty() ? nullptr : FindEntry(name);
   return entry == nullptr ? Models() : entry->versions;
-}
-
-VersionLabels ModelRegistry::Labels(absl::string_view name) const {
-  MutexLock lock(mu_);
-  const Entry* entry = name.empty() ? nullptr : FindEntry(name);
-  return entry == nullptr ? VersionLabels() : entry->labels;
 }
 
 }  // namespace dla::server

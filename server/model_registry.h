@@ -36,7 +36,6 @@ class ModelRegistry {
 
   // All versions of a model, the lowest first; none when there is no such model.
   Models Versions(absl::string_view name) const;
-  VersionLabels Labels(absl::string_view name) const;
 
  private:
   struct Entry {

@@ -61,16 +61,13 @@ struct Server::Parts {
                 dependencies.clock),
         calls(dependencies.clock),
         regions({.read_bytes = static_cast<uint64_t>(config.max_message_bytes)}),
-        service({.registry = registry,
-                 .pipeline = pipeline,
-                 .calls = calls,
-                 .unknown_model = *unknown_model,
-                 .clock = dependencies.clock}),
-        inference({.registry = registry,
-                   .pipeline = pipeline,
-                   .calls = calls,
-                   .unknown_model = *unknown_model,
-                   .clock = dependencies.clock,
+        context{.registry = registry,
+                .pipeline = pipeline,
+                .calls = calls,
+                .unknown_model = *unknown_model,
+                .clock = dependencies.clock},
+        service(context),
+        inference({.service = context,
                    .max_pixels = config.max_pixels,
                    .ready = ready,
                    .regions = config.allow_shared_memory ? &regions : nullptr,
@@ -89,6 +86,7 @@ struct Server::Parts {
   std::atomic<bool> ready = false;
   CallTracker calls;
   SharedMemoryRegions regions;
+  const ServiceContext context;
   ClassifierService service;
   InferenceService inference;
   std::string grpc_address;

@@ -11,8 +11,8 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 
 namespace dla::server {
@@ -20,11 +20,6 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 1024;
 constexpr uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
-
-// For messages: callers choose names freely.
-std::string Quoted(absl::string_view text) {
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 100)), "\"");
-}
 
 std::string ErrorText(int error) { return std::system_category().message(error); }
 

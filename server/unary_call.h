@@ -4,18 +4,18 @@
 #include <memory>
 
 #include "grpcpp/support/server_callback.h"
-#include "server/call_tracker.h"
 #include "server/grpc_status.h"
 #include "server/photo.h"
 #include "server/request_record.h"
+#include "server/service_context.h"
 
 namespace dla::server {
 
 // Deletes itself.
 class UnaryCall : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(CallTracker& calls, RequestMetrics& unknown_model, Method method, Clock& clock)
-      : record_(unknown_model, method, clock), calls_(calls) {}
+  UnaryCall(const ServiceContext& context, Method method)
+      : record_(context.unknown_model, method, context.clock), calls_(context.calls) {}
 
   void OnDone() override {
     if (entered_) calls_.Leave();

@@ -1,0 +1,21 @@
+// What the calls of all services share.
+#pragma once
+
+#include "server/call_tracker.h"
+#include "server/clock.h"
+#include "server/metrics.h"
+#include "server/model_registry.h"
+#include "server/pipeline.h"
+
+namespace dla::server {
+
+// All of it outlives the services.
+struct ServiceContext {
+  const ModelRegistry& registry;
+  Pipeline& pipeline;
+  CallTracker& calls;
+  RequestMetrics& unknown_model;  // counts requests for models that do not exist
+  Clock& clock;
+};
+
+}  // namespace dla::server
