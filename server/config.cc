@@ -187,10 +187,11 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->take_all()
       ->type_name("NAME");
   app.add_option("--version-label", text.labels,
-                 "Serve this version, too, and let requests name it by the label; \"stable\" is "
-                 "the version of requests that name none. May be repeated; read again on SIGHUP")
+                 "MODEL:LABEL=VERSION serves that version, too, and lets requests name it by the "
+                 "label; \"stable\" is the version of requests that name none. May be repeated; "
+                 "read again on SIGHUP")
       ->take_all()
-      ->type_name("MODEL:LABEL=VERSION");
+      ->type_name("TEXT");
   app.add_option("--config", text.file,
                  "Read settings from a YAML file: the flags' names without dashes in front, and "
                  "models: {NAME: DIR or {path: DIR, max-batch: 8, ...}}. Flags win over the file")
