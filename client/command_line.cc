@@ -83,6 +83,7 @@ struct RunText {
   std::string model;
   uint32_t top_k = 0;  // the default of the server
   bool normalize = false;
+  bool bulk = false;
 };
 
 void AddServer(CLI::App& command, std::string& server) {
@@ -106,6 +107,9 @@ void AddRun(CLI::App& command, PhotoRunOptions& run, RunText& text) {
                   "restarts, it is asked again until they have passed")
       ->check(CheckTimeout)
       ->option_text("SECONDS=60");
+  command.add_flag("--bulk", text.bulk,
+                   "Work in the background: photos that somebody waits\n"
+                   "for go first");
   command
       .add_option("--max-file-size", text.max_file_size,
                   "Larger files fail without being sent. K, M and G are\n"
@@ -119,6 +123,7 @@ void Complete(PhotoRunOptions& run, const RunText& text) {
   run.sender.timeout = absl::Seconds(text.timeout);
   run.sender.max_file_size = text.max_file_size;
   run.sender.request.set_model(text.model);
+  if (text.bulk) run.sender.request.set_priority(v1::PRIORITY_BULK);
   if (std::count(run.paths.begin(), run.paths.end(), "-") > 1) {
     throw CLI::ValidationError("PATH", "standard input (-) can be read only once");
   }

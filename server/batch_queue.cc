@@ -1,48 +1,26 @@
 #include "server/batch_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/metrics.h"
 
 namespace dla::server {
 
-BatchQueue::BatchQueue(const Options& options, ModelMetrics& metrics, Clock& clock)
-    : options_(options), metrics_(metrics), clock_(clock) {
-  metrics_.queue_capacity->Increment(static_cast<double>(options_.capacity));
-}
-
-BatchQueue::~BatchQueue() {
-  metrics_.queue_capacity->Decrement(static_cast<double>(options_.capacity));
-}
-
-std::optional<BatchQueue::Place> BatchQueue::TryReserve() {
-  MutexLock lock(mu_);
-  if (reserved_ >= options_.capacity) return std::nullopt;
-  ++reserved_;
-  metrics_.queue_depth->Increment();
-  return Place(this);
-}
-
-void BatchQueue::Release() {
-  MutexLock lock(mu_);
-  --reserved_;
-  metrics_.queue_depth->Decrement();
-}
-
-bool BatchQueue::Enqueue(Item& item, Place& place) {
+bool BatchQueue::Enqueue(Item& item) {
   MutexLock lock(mu_);
   if (closed_) return false;
-  waiting_.push_back(std::move(item));
-  place.queue_ = nullptr;  // NextBatch gives the place back
+  const Caller caller = item.context.caller;
+  waiting_.Push(caller, std::move(item));
   // With the lock: once it is free, the photo may be answered and the queue be gone.
   changed_.NotifyOne();
   return true;
 }
 
-void BatchQueue::Push(Item item, Place place) {
+void BatchQueue::Push(Item item) {
   item.enqueued = clock_.Now();
-  if (!Enqueue(item, place)) {
-    { const Place freed = std::move(place); }  // before the caller may come back
+  if (!Enqueue(item)) {
+    item.place.Return();  // before the caller may come back
     std::move(item.context.done)(absl::UnavailableError("the model is being unloaded; try again"));
   }
 }
@@ -56,7 +34,9 @@ void BatchQueue::WaitForBatch() {
     }
     const bool full = waiting_.size() >= static_cast<size_t>(options_.max_batch);
     if (full || closed_ || options_.max_delay <= Duration::zero()) return;
-    const TimePoint due = waiting_.front().enqueued + options_.max_delay;
+    TimePoint oldest = TimePoint::max();
+    waiting_.VisitOldest([&](const Item& item) { oldest = std::min(oldest, item.enqueued); });
+    const TimePoint due = oldest + options_.max_delay;
     if (clock_.Now() >= due) return;
     clock_.WaitUntil(changed_, mu_, due);
   }
@@ -74,10 +54,8 @@ std::vector<BatchQueue::Item> BatchQueue::NextBatch() {
       finished = waiting_.empty();
       const TimePoint now = clock_.Now();
       while (!waiting_.empty() && batch.size() < static_cast<size_t>(options_.max_batch)) {
-        Item item = std::move(waiting_.front());
-        waiting_.pop_front();
-        --reserved_;
-        metrics_.queue_depth->Decrement();
+        Item item = waiting_.Pop();
+        item.place.Return();
         absl::Status status = item.context.Abandoned(now);
         if (status.ok()) {
           batch.push_back(std::move(item));
@@ -105,9 +83,9 @@ void BatchQueue::Close() {
   changed_.NotifyAll();
 }
 
-size_t BatchQueue::reserved() const {
+size_t BatchQueue::Ahead(const Caller& caller) const {
   MutexLock lock(mu_);
-  return reserved_;
+  return waiting_.Ahead(caller);
 }
 
 }  // namespace dla::server

@@ -21,10 +21,10 @@ class ClassifyReactor final : public UnaryCall {
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyRequest& request, v1::ClassifyResponse& response) {
-    record_.SetModel(target.model);
     pipeline.Submit(
         target.model, EncodedPhoto{request.image()},
         {.options = target.options,
+         .caller = target.caller,
          .deadline = deadline,
          .cancelled = cancelled_,
          .done = [this, &model = *target.model, &response](absl::StatusOr<Answer> answer) {
@@ -50,7 +50,6 @@ class ClassifyBatchReactor final : public UnaryCall {
 
   void Start(const Target& target, TimePoint deadline, Pipeline& pipeline,
              const v1::ClassifyBatchRequest& request, v1::ClassifyBatchResponse& response) {
-    record_.SetModel(target.model);
     const int images = request.images_size();
     unanswered_ = images;
     // All results exist before the first answer: adding one may move the array beneath the others.
@@ -59,6 +58,7 @@ class ClassifyBatchReactor final : public UnaryCall {
       pipeline.Submit(
           target.model, EncodedPhoto{request.images(i)},
           {.options = target.options,
+           .caller = target.caller,
            .deadline = deadline,
            .cancelled = cancelled_,
            .done = [this, &model = *target.model,
@@ -79,10 +79,13 @@ template <typename Reactor, typename Request, typename Response>
 grpc::ServerUnaryReactor* ClassifierService::Begin(const grpc::CallbackServerContext& context,
                                                    const Request& request, Response& response) {
   auto* reactor = new Reactor(context_);
-  const absl::StatusOr<Target> target = ResolveTarget(context_.registry, request);
+  const absl::StatusOr<Target> target =
+      ResolveTarget(context_.registry, request, ClientOf(context));
   absl::Status status = target.status();
   if (status.ok()) status = Reactor::Check(request);
-  if (status.ok()) status = reactor->Enter();
+  if (status.ok()) {
+    status = reactor->Enter(target->model, target->caller, request.ByteSizeLong());
+  }
   if (status.ok()) {
     reactor->Start(*target, DeadlineOf(context, context_.clock), context_.pipeline, request,
                    response);
@@ -106,7 +109,8 @@ grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerC
 
 grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*
 ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
-  auto* stream = new ClassifyStreamReactor(context_, DeadlineOf(*context, context_.clock));
+  auto* stream =
+      new ClassifyStreamReactor(context_, ClientOf(*context), DeadlineOf(*context, context_.clock));
   stream->Start();
   return stream;
 }

@@ -33,6 +33,24 @@ absl::StatusOr<ClassifyOptions> CheckOptions(const ServedModel& model, uint32_t 
       .normalize_embedding = normalize_embedding};
 }
 
+absl::StatusOr<Priority> CheckPriority(v1::Priority priority) {
+  switch (priority) {
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::PRIORITY_INTERACTIVE:
+      return Priority::kInteractive;
+    case v1::PRIORITY_BULK:
+      return Priority::kBulk;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("priority is ", static_cast<int>(priority),
+                                                     "; there are 1, interactive, and 2, bulk"));
+  }
+}
+
+ClientId ClientOf(const grpc::ServerContextBase& context) {
+  const std::string peer = context.peer();  // "ipv4:10.0.0.1:40000"
+  return ClientIdOf(absl::string_view(peer).substr(0, peer.rfind(':')));
+}
+
 TimePoint DeadlineOf(const grpc::ServerContextBase& context, Clock& clock) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();

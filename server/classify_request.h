@@ -18,23 +18,33 @@ namespace dla::server {
 struct Target {
   std::shared_ptr<ServedModel> model;
   ClassifyOptions options;
+  Caller caller;
 };
 
 // INVALID_ARGUMENT when top_k is more than the model has classes.
 absl::StatusOr<ClassifyOptions> CheckOptions(const ServedModel& model, uint32_t top_k,
                                              bool include_embedding, bool normalize_embedding);
 
+// Unspecified is interactive. INVALID_ARGUMENT.
+absl::StatusOr<Priority> CheckPriority(v1::Priority priority);
+
 // Finds the model and checks the options of a ClassifyRequest or ClassifyBatchRequest.
 // NOT_FOUND, INVALID_ARGUMENT.
 template <typename Request>
-absl::StatusOr<Target> ResolveTarget(const ModelRegistry& registry, const Request& request) {
+absl::StatusOr<Target> ResolveTarget(const ModelRegistry& registry, const Request& request,
+                                     ClientId client) {
   absl::StatusOr<std::shared_ptr<ServedModel>> model = registry.Find(request.model());
   if (!model.ok()) return model.status();
   absl::StatusOr<ClassifyOptions> options = CheckOptions(
       **model, request.top_k(), request.include_embedding(), request.normalize_embedding());
   if (!options.ok()) return options.status();
-  return Target{*std::move(model), *options};
+  absl::StatusOr<Priority> priority = CheckPriority(request.priority());
+  if (!priority.ok()) return priority.status();
+  return Target{*std::move(model), *options, {.client = client, .priority = *priority}};
 }
+
+// Whose part of the server a call takes: that of the address, without the port.
+ClientId ClientOf(const grpc::ServerContextBase& context);
 
 // The caller's deadline on the server's clock; TimePoint::max() if there is none.
 TimePoint DeadlineOf(const grpc::ServerContextBase& context, Clock& clock);

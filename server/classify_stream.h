@@ -11,13 +11,14 @@ class ClassifyStreamReactor final
     : public MessageStream<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse> {
  public:
   // `context` outlives the stream. Photos are answered until `deadline`.
-  ClassifyStreamReactor(const ServiceContext& context, TimePoint deadline)
-      : MessageStream(context.calls), context_(context), deadline_(deadline) {}
+  ClassifyStreamReactor(const ServiceContext& context, ClientId client, TimePoint deadline)
+      : MessageStream(context.calls), context_(context), client_(client), deadline_(deadline) {}
 
  private:
   void Accept(v1::ClassifyStreamRequest message) override;
 
   const ServiceContext& context_;
+  const ClientId client_;
   const TimePoint deadline_;
 };
 

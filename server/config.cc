@@ -65,6 +65,8 @@ CLI::Validator CacheConfig() {
       "");
 }
 
+constexpr int64_t kMost = int64_t{1} << 50;  // of any budget
+
 // A whole number, or "auto", which becomes 0. So does 0 itself where `least` is 0.
 CLI::Validator AutoOr(int least, int most) {
   return CLI::Validator(
@@ -137,6 +139,25 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
   app.add_option("--queue-capacity", settings.queue_capacity,
                  "Photos that may wait for a model before requests are refused")
       ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--model-max-requests-in-flight", settings.max_requests_in_flight,
+                 "Requests for a model that may be unanswered before more are refused. 0: as many "
+                 "as --max-requests-in-flight leaves it; likewise the next two")
+      ->check(CLI::Range(int64_t{0}, kMost))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--model-max-bytes-in-flight", settings.max_bytes_in_flight,
+                 "Bytes of unanswered requests for a model before more are refused")
+      ->check(CLI::Range(int64_t{0}, kMost))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--model-max-pixels-in-flight", settings.max_pixels_in_flight,
+                 "Pixels of photos that wait to be decoded for a model before more are refused")
+      ->check(CLI::Range(int64_t{0}, kMost))
       ->type_name("N")
       ->capture_default_str()
       ->group(group);
@@ -218,6 +239,26 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
   app.add_option("--max-message-bytes", config.max_message_bytes,
                  "Largest request that is read; larger ones get RESOURCE_EXHAUSTED")
       ->check(CLI::Range(1024, 1 << 30))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--max-requests-in-flight", config.max_requests_in_flight,
+                 "Requests of all callers that may be unanswered before more are refused. 0, here "
+                 "and in the next two: as many as come")
+      ->check(CLI::Range(int64_t{0}, kMost))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--max-bytes-in-flight", config.max_bytes_in_flight,
+                 "Bytes of all unanswered requests before more are refused")
+      ->check(CLI::Range(int64_t{0}, kMost))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(network);
+  app.add_option("--max-pixels-in-flight", config.max_pixels_in_flight,
+                 "Pixels of all photos that wait to be decoded, as their headers declare them, "
+                 "before more are refused")
+      ->check(CLI::Range(int64_t{0}, kMost))
       ->type_name("N")
       ->capture_default_str()
       ->group(network);
@@ -311,6 +352,31 @@ absl::Status AddVersionLabel(const std::string& arg, ServerConfig& config) {
   return absl::OkStatus();
 }
 
+// Else the largest photo or request could never get in.
+absl::Status CheckBudget(const char* flag, int64_t budget, const char* largest_flag,
+                         int64_t largest) {
+  if (budget == 0 || budget >= largest) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(flag, " ", budget, " is less than ", largest_flag,
+                                                 " ", largest, "; allow as much or more"));
+}
+
+absl::Status CheckBudgets(const ServerConfig& config) {
+  auto check = [&](const std::string& flags, int64_t bytes, int64_t pixels) -> absl::Status {
+    DLA_RETURN_IF_ERROR(CheckBudget((flags + "max-bytes-in-flight").c_str(), bytes,
+                                    "--max-message-bytes", config.max_message_bytes));
+    return CheckBudget((flags + "max-pixels-in-flight").c_str(), pixels, "--max-pixels",
+                       config.max_pixels);
+  };
+  DLA_RETURN_IF_ERROR(check("--", config.max_bytes_in_flight, config.max_pixels_in_flight));
+  DLA_RETURN_IF_ERROR(
+      check("--model-", config.defaults.max_bytes_in_flight, config.defaults.max_pixels_in_flight));
+  for (const ModelSource& model : config.models) {
+    DLA_RETURN_IF_ERROR(
+        check("--model-", model.settings.max_bytes_in_flight, model.settings.max_pixels_in_flight));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckModelControl(const ServerConfig& config) {
   if (config.load_models.empty() || config.model_control == "explicit") return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -374,6 +440,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     DLA_RETURN_IF_ERROR(AddVersionLabel(arg, line.config));
   }
   DLA_RETURN_IF_ERROR(CheckModelControl(line.config));
+  DLA_RETURN_IF_ERROR(CheckBudgets(line.config));
   return line;
 }
 

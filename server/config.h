@@ -21,6 +21,10 @@ struct ModelSettings {
   std::string optimize = "throughput";  // what is chosen for: throughput, latency
   int max_queue_delay_us = 0;
   int queue_capacity = 512;
+  // 0: as much as the server takes; see BudgetLimits.
+  int64_t max_requests_in_flight = 0;
+  int64_t max_bytes_in_flight = 0;
+  int64_t max_pixels_in_flight = 0;
   bool cache = true;  // where there is a response cache
 };
 
@@ -58,6 +62,10 @@ struct ServerConfig {
   int decode_threads = 0;  // 0: as many as cores
   int64_t max_pixels = 100'000'000;
   int max_message_bytes = 32 << 20;
+  // Of all callers together; see BudgetLimits.
+  int64_t max_requests_in_flight = 4096;
+  int64_t max_bytes_in_flight = 256 << 20;
+  int64_t max_pixels_in_flight = 1'000'000'000;
   bool exif_orientation = true;
   bool reduced_scale_decode = true;
 

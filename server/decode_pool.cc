@@ -4,8 +4,8 @@
 
 namespace dla::server {
 
-DecodePool::DecodePool(int threads, std::function<void()> prepare_thread)
-    : prepare_thread_(std::move(prepare_thread)) {
+DecodePool::DecodePool(int threads, std::function<void()> prepare_thread, Clock& clock)
+    : prepare_thread_(std::move(prepare_thread)), clock_(clock) {
   threads_.reserve(threads);
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
@@ -19,26 +19,34 @@ DecodePool::~DecodePool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void DecodePool::Submit(Task task) {
+void DecodePool::Submit(const Caller& caller, Task task) {
   {
     MutexLock lock(mu_);
-    tasks_.push_back(std::move(task));
+    tasks_.Push(caller, std::move(task));
   }
   changed_.NotifyOne();
 }
 
+Duration DecodePool::PredictedWait(const Caller& caller) const {
+  MutexLock lock(mu_);
+  return tasks_.Ahead(caller) * task_time_ / threads_.size();
+}
+
 void DecodePool::Work() {
   if (prepare_thread_) prepare_thread_();
+  Duration took{};
   for (;;) {
     Task task;
     {
       MutexLock lock(mu_);
+      task_time_ += (took - task_time_) / 8;
       while (tasks_.empty() && !closed_) changed_.Wait(mu_);
       if (tasks_.empty()) return;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
+      task = tasks_.Pop();
     }
+    const TimePoint start = clock_.Now();
     std::move(task)();
+    took = clock_.Now() - start;
   }
 }
 

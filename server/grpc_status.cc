@@ -12,13 +12,12 @@ constexpr char kRetryInfoUrl[] = "type.googleapis.com/google.rpc.RetryInfo";
 
 }  // namespace
 
-absl::Status ResourceExhausted(const std::string& message, Duration retry_delay) {
+absl::Status WithRetryInfo(absl::Status status, Duration delay) {
   const int64_t millis =
-      std::max<int64_t>(1, std::chrono::ceil<std::chrono::milliseconds>(retry_delay).count());
+      std::max<int64_t>(1, std::chrono::ceil<std::chrono::milliseconds>(delay).count());
   google::rpc::RetryInfo retry;
   retry.mutable_retry_delay()->set_seconds(millis / 1000);
   retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(millis % 1000 * 1'000'000));
-  absl::Status status = absl::ResourceExhaustedError(message);
   status.SetPayload(kRetryInfoUrl, absl::Cord(retry.SerializeAsString()));
   return status;
 }

@@ -10,9 +10,9 @@
 
 namespace dla::server {
 
-// RESOURCE_EXHAUSTED whose google.rpc.RetryInfo tells the caller to come back after `retry_delay`,
-// rounded up to whole milliseconds, at least 1.
-absl::Status ResourceExhausted(const std::string& message, Duration retry_delay);
+// `status` with a google.rpc.RetryInfo that tells the caller to come back after `delay`, rounded up
+// to whole milliseconds, at least 1.
+absl::Status WithRetryInfo(absl::Status status, Duration delay);
 
 // With the status' payloads as details.
 google::rpc::Status ToRpcStatus(const absl::Status& status);

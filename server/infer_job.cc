@@ -24,7 +24,8 @@ InferJob::InferJob(const InferTask& task, Done done)
       unanswered_(static_cast<int>(task.photos.size())) {}
 
 void InferJob::Start(Pipeline& pipeline, std::shared_ptr<ServedModel> model, const InferTask& task,
-                     TimePoint deadline, std::shared_ptr<const CancelFlag> cancelled, Done done) {
+                     const Caller& caller, TimePoint deadline,
+                     std::shared_ptr<const CancelFlag> cancelled, Done done) {
   const std::shared_ptr<InferJob> job(new InferJob(task, std::move(done)));
   // The last answer may end the task while this loop runs.
   const std::vector<PhotoSource> photos = task.photos;
@@ -33,6 +34,7 @@ void InferJob::Start(Pipeline& pipeline, std::shared_ptr<ServedModel> model, con
     pipeline.Submit(
         model, photos[i],
         {.options = options,
+         .caller = caller,
          .deadline = deadline,
          .cancelled = cancelled,
          .failed = job->failed_,

@@ -23,7 +23,8 @@ class InferJob {
   // of the first photo that failed, its position named. From then on the others cost no forward
   // pass. What `task` points to is readable until then.
   static void Start(Pipeline& pipeline, std::shared_ptr<ServedModel> model, const InferTask& task,
-                    TimePoint deadline, std::shared_ptr<const CancelFlag> cancelled, Done done);
+                    const Caller& caller, TimePoint deadline,
+                    std::shared_ptr<const CancelFlag> cancelled, Done done);
 
  private:
   InferJob(const InferTask& task, Done done);

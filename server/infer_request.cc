@@ -269,13 +269,9 @@ absl::Status ParseParameters(const Parameters& parameters, int classes, InferTas
       DLA_ASSIGN_OR_RETURN(const int64_t micros, WholeNumber(name, value, kMostMicroseconds));
       if (micros > 0) task.timeout = std::chrono::microseconds(micros);
     } else if (name == "priority") {
-      // 0 is the default that callers may write out.
-      DLA_ASSIGN_OR_RETURN(const int64_t priority,
-                           WholeNumber(name, value, std::numeric_limits<int64_t>::max()));
-      if (priority != 0) {
-        return Invalid("parameter \"priority\" is ", priority,
-                       "; the server has no priorities, leave it out");
-      }
+      // As Triton counts: 1 comes before 2, 0 is the default.
+      DLA_ASSIGN_OR_RETURN(const int64_t priority, WholeNumber(name, value, 2));
+      if (priority == 2) task.priority = Priority::kBulk;
     } else if (name == "triton_enable_empty_final_response") {
       // Of models that answer many times; here the one answer is the final one.
     } else {

@@ -58,7 +58,8 @@ struct InferTask {
   std::vector<std::string> converted;  // what photos of other representations point to
   ClassifyOptions options;
   std::vector<WantedOutput> outputs;
-  int top_k = 0;                       // of labels and indices
+  int top_k = 0;  // of labels and indices
+  Priority priority = Priority::kInteractive;
   Duration timeout = Duration::max();  // of the request parameter
   bool typed = false;                  // contents come in typed fields, and go so
 };

@@ -23,7 +23,8 @@ inference::ModelStreamInferResponse ErrorResponse(const inference::ModelInferReq
 struct Pending {
   inference::ModelInferRequest request;
   InferTask task;
-  RequestRecord record;
+  RequestRecord record;  // holds the model, and with it the budgets
+  Shares shares;
 };
 
 }  // namespace
@@ -33,19 +34,26 @@ void InferStream::Accept(inference::ModelInferRequest message) {
       Pending{std::move(message),
               {},
               RequestRecord(context_.service.unknown_model, Method::kModelStreamInfer,
-                            context_.service.clock)});
-  absl::StatusOr<InferTarget> target = ResolveInfer(context_, pending->request, pending->record);
-  if (!target.ok()) {
-    pending->record.Finish(target.status().code());
-    Send(ErrorResponse(pending->request, target.status()));
-    return;
-  }
+                            context_.service.clock),
+              {}});
+  auto refuse = [&](const absl::Status& status) {
+    pending->record.Finish(status.code());
+    Send(ErrorResponse(pending->request, status));
+  };
+  absl::StatusOr<InferTarget> target =
+      ResolveInfer(context_, pending->request, client_, pending->record);
+  if (!target.ok()) return refuse(target.status());
+  absl::StatusOr<Shares> shares =
+      AdmitRequest(context_.service.budgets, *target->model, target->caller, target->bytes);
+  if (!shares.ok()) return refuse(shares.status());
+  pending->shares = *std::move(shares);
   pending->task = std::move(target->task);
   ServedModel& model = *target->model;  // the pipeline holds it until the answer
   InferJob::Start(
-      context_.service.pipeline, target->model, pending->task,
+      context_.service.pipeline, target->model, pending->task, target->caller,
       Sooner(deadline_, pending->task.timeout, context_.service.clock), cancelled(),
       [this, pending, &model](absl::StatusOr<std::vector<Answer>> answers) {
+        pending->shares.Return();  // before the caller may come back
         inference::ModelStreamInferResponse response;
         response.mutable_infer_response()->set_id(pending->request.id());
         absl::Status status = answers.status();

@@ -12,13 +12,17 @@ class InferStream final
     : public MessageStream<inference::ModelInferRequest, inference::ModelStreamInferResponse> {
  public:
   // `context` outlives the stream. Requests are answered until `deadline`.
-  InferStream(const InferenceContext& context, TimePoint deadline)
-      : MessageStream(context.service.calls), context_(context), deadline_(deadline) {}
+  InferStream(const InferenceContext& context, ClientId client, TimePoint deadline)
+      : MessageStream(context.service.calls),
+        context_(context),
+        client_(client),
+        deadline_(deadline) {}
 
  private:
   void Accept(inference::ModelInferRequest message) override;
 
   const InferenceContext& context_;
+  const ClientId client_;
   const TimePoint deadline_;
 };
 

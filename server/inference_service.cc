@@ -67,16 +67,16 @@ class InferReactor final : public UnaryCall {
         response_(response) {}
 
   // Ends the call at once where the request is wrong.
-  void Start(TimePoint deadline) {
-    absl::Status status = Enter();
-    absl::StatusOr<InferTarget> target =
-        status.ok() ? ResolveInfer(context_, request_, record_) : std::move(status);
-    if (!target.ok()) {
-      End(target.status());
+  void Start(ClientId client, TimePoint deadline) {
+    absl::StatusOr<InferTarget> target = ResolveInfer(context_, request_, client, record_);
+    absl::Status status = target.status();
+    if (status.ok()) status = Enter(target->model, target->caller, target->bytes);
+    if (!status.ok()) {
+      End(status);
       return;
     }
     task_ = std::move(target->task);
-    InferJob::Start(context_.service.pipeline, target->model, task_,
+    InferJob::Start(context_.service.pipeline, target->model, task_, target->caller,
                     Sooner(deadline, task_.timeout, context_.service.clock), cancelled_,
                     [this, &model = *target->model](absl::StatusOr<std::vector<Answer>> answers) {
                       response_.set_id(request_.id());
@@ -96,14 +96,17 @@ class InferReactor final : public UnaryCall {
 
 absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
                                          const inference::ModelInferRequest& request,
-                                         RequestRecord& record) {
+                                         ClientId client, RequestRecord& record) {
   auto model = FindModel(context.service.registry, request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   record.SetModel(*model);
   absl::StatusOr<InferTask> task =
       ParseInferRequest(request, (*model)->info(), context.max_pixels, context.regions);
   if (!task.ok()) return task.status();
-  return InferTarget{*std::move(model), *std::move(task)};
+  const Caller caller = {.client = client, .priority = task->priority};
+  size_t bytes = request.ByteSizeLong();
+  for (const std::string& photo : task->converted) bytes += photo.size();
+  return InferTarget{*std::move(model), *std::move(task), caller, bytes};
 }
 
 TimePoint Sooner(TimePoint deadline, Duration timeout, Clock& clock) {
@@ -171,13 +174,14 @@ grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerConte
                                                        const inference::ModelInferRequest* request,
                                                        inference::ModelInferResponse* response) {
   auto* reactor = new InferReactor(context_, *request, *response);
-  reactor->Start(DeadlineOf(*context, context_.service.clock));
+  reactor->Start(ClientOf(*context), DeadlineOf(*context, context_.service.clock));
   return reactor;
 }
 
 grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
 InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
-  auto* stream = new InferStream(context_, DeadlineOf(*context, context_.service.clock));
+  auto* stream =
+      new InferStream(context_, ClientOf(*context), DeadlineOf(*context, context_.service.clock));
   stream->Start();
   return stream;
 }

@@ -26,12 +26,14 @@ struct InferenceContext {
 struct InferTarget {
   std::shared_ptr<ServedModel> model;
   InferTask task;
+  Caller caller;
+  size_t bytes;  // of the message and of what was converted
 };
 
 // Finds the model, which `record` is told, and reads the request. NOT_FOUND, INVALID_ARGUMENT.
 absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
                                          const inference::ModelInferRequest& request,
-                                         RequestRecord& record);
+                                         ClientId client, RequestRecord& record);
 
 // The deadline, or where `timeout` from now is before it, that.
 TimePoint Sooner(TimePoint deadline, Duration timeout, Clock& clock);

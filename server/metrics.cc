@@ -12,6 +12,8 @@ using Buckets = prometheus::Histogram::BucketBoundaries;
 constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "ClassifyStream",
                                               "ModelInfer", "ModelStreamInfer"};
 
+constexpr const char* kRefusalNames[] = {"queue", "requests", "bytes", "pixels", "deadline"};
+
 // The codes that the service answers with. Their series exist from the start, so that rates are
 // right from the first error on.
 constexpr absl::StatusCode kAnswered[] = {
@@ -70,6 +72,14 @@ struct Metrics::Families {
                           "Threads that run batches of the model.")),
         replicas_busy(Register(prometheus::BuildGauge(), r, "dla_replicas_busy",
                                "Replicas that are running a batch right now.")),
+        refused(Register(prometheus::BuildCounter(), r, "dla_refused_total",
+                         "Photos and requests refused at the door, by what there was no room or "
+                         "time for.")),
+        budget_used(Register(prometheus::BuildGauge(), r, "dla_budget_used",
+                             "What is in flight: requests, bytes of their messages, pixels of "
+                             "photos not yet decoded. The whole server's under model=\"\".")),
+        budget_capacity(Register(prometheus::BuildGauge(), r, "dla_budget_capacity",
+                                 "How much of that may be in flight; 0 where there is no limit.")),
         cache_hits(Register(prometheus::BuildCounter(), r, "dla_cache_hits_total",
                             "Photos answered by the response cache.")),
         cache_misses(Register(prometheus::BuildCounter(), r, "dla_cache_misses_total",
@@ -97,6 +107,9 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Gauge>& in_flight;
   prometheus::Family<prometheus::Gauge>& replicas;
   prometheus::Family<prometheus::Gauge>& replicas_busy;
+  prometheus::Family<prometheus::Counter>& refused;
+  prometheus::Family<prometheus::Gauge>& budget_used;
+  prometheus::Family<prometheus::Gauge>& budget_capacity;
   prometheus::Family<prometheus::Counter>& cache_hits;
   prometheus::Family<prometheus::Counter>& cache_misses;
   prometheus::Family<prometheus::Counter>& cache_evictions;
@@ -147,14 +160,26 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   metrics->queue_seconds = &f.queue.Add(labels, StageBuckets());
   metrics->inference_seconds = &f.inference.Add(labels, StageBuckets());
   metrics->batch_size = &f.batch_size.Add(labels, BatchBuckets(max_batch));
-  metrics->queue_depth = &f.queue_depth.Add(labels);
-  metrics->queue_capacity = &f.queue_capacity.Add(labels);
+  for (int i = 0; i < ModelMetrics::kRefusals; ++i) {
+    metrics->refused_[i] = &f.refused.Add({{"model", model}, {"reason", kRefusalNames[i]}});
+  }
+  metrics->queue = {.used = &f.queue_depth.Add(labels), .capacity = &f.queue_capacity.Add(labels)};
+  metrics->budgets = Budgets(model);
   metrics->in_flight = &f.in_flight.Add(labels);
   metrics->replicas = &f.replicas.Add(labels);
   metrics->replicas_busy = &f.replicas_busy.Add(labels);
   metrics->cache_hits = &f.cache_hits.Add(labels);
   metrics->cache_misses = &f.cache_misses.Add(labels);
   return metrics;
+}
+
+BudgetMetrics Metrics::Budgets(const std::string& model) {
+  auto gauges = [&](const char* resource) {
+    const std::map<std::string, std::string> labels = {{"model", model}, {"resource", resource}};
+    return BudgetGauges{.used = &families_->budget_used.Add(labels),
+                        .capacity = &families_->budget_capacity.Add(labels)};
+  };
+  return {.requests = gauges("requests"), .bytes = gauges("bytes"), .pixels = gauges("pixels")};
 }
 
 std::unique_ptr<CacheMetrics> Metrics::ForCache() {
@@ -168,6 +193,10 @@ std::unique_ptr<CacheMetrics> Metrics::ForCache() {
 void RequestMetrics::CountRequest(Method method, absl::StatusCode code) {
   const int index = static_cast<int>(code);
   requests_[static_cast<int>(method)][index < kCodes ? index : 2]->Increment();
+}
+
+void ModelMetrics::CountRefused(Refusal reason) {
+  refused_[static_cast<size_t>(reason)]->Increment();
 }
 
 void ModelMetrics::CountAbandoned(const absl::Status& status) {

@@ -35,19 +35,34 @@ class RequestMetrics {
   std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
 };
 
+// Of one resource: how much is in use, of how much.
+struct BudgetGauges {
+  prometheus::Gauge* used;
+  prometheus::Gauge* capacity;
+};
+struct BudgetMetrics {
+  BudgetGauges requests;
+  BudgetGauges bytes;
+  BudgetGauges pixels;
+};
+
+// What was not there for a photo or a request that was refused at the door.
+enum class Refusal { kQueue, kRequests, kBytes, kPixels, kDeadline };
+
 // The handles of one model's time series. Thread-safe.
 class ModelMetrics : public RequestMetrics {
  public:
   // Counts a photo that was dropped before inference: CANCELLED or DEADLINE_EXCEEDED.
   void CountAbandoned(const absl::Status& status);
+  void CountRefused(Refusal reason);
 
   prometheus::Histogram* decode_seconds;
   prometheus::Histogram* queue_seconds;
   prometheus::Histogram* inference_seconds;
   prometheus::Histogram* batch_size;
   // Sums over all models of the name: versions, and one that replaces another.
-  prometheus::Gauge* queue_depth;
-  prometheus::Gauge* queue_capacity;
+  BudgetGauges queue;
+  BudgetMetrics budgets;
   prometheus::Gauge* in_flight;
   prometheus::Gauge* replicas;
   prometheus::Gauge* replicas_busy;
@@ -56,6 +71,8 @@ class ModelMetrics : public RequestMetrics {
 
  private:
   friend class Metrics;
+  static constexpr int kRefusals = 5;
+  std::array<prometheus::Counter*, kRefusals> refused_;
   prometheus::Counter* abandoned_cancelled_;
   prometheus::Counter* abandoned_expired_;
 };
@@ -84,12 +101,16 @@ class Metrics {
   // The same series at every call.
   std::unique_ptr<CacheMetrics> ForCache();
 
+  // The server's own budgets, under model="".
+  BudgetMetrics ForBudgets() { return Budgets(""); }
+
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
 
  private:
   struct Families;
 
   void Resolve(const std::string& model, RequestMetrics& metrics);
+  BudgetMetrics Budgets(const std::string& model);
 
   std::shared_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;

@@ -90,7 +90,7 @@ void FillConfig(const ServedModel& model, inference::ModelConfig& message) {
   batching.set_max_queue_delay_microseconds(
       std::chrono::duration_cast<std::chrono::microseconds>(options.queue.max_delay).count());
   batching.mutable_default_queue_policy()->set_max_queue_size(
-      static_cast<uint32_t>(options.queue.capacity));
+      static_cast<uint32_t>(options.queue_capacity));
   inference::ModelInstanceGroup& group = *message.add_instance_group();
   group.set_name(model.name());
   group.set_kind(info.device == "cpu" ? inference::ModelInstanceGroup::KIND_CPU

@@ -63,9 +63,12 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder
       ServedModel::Options{
           .replicas = share.replicas,
           .compute_threads = share.threads,
-          .queue = {.capacity = static_cast<size_t>(folder.settings.queue_capacity),
-                    .max_batch = share.max_batch,
+          .queue = {.max_batch = share.max_batch,
                     .max_delay = std::chrono::microseconds(folder.settings.max_queue_delay_us)},
+          .queue_capacity = folder.settings.queue_capacity,
+          .budgets = {.requests = folder.settings.max_requests_in_flight,
+                      .bytes = folder.settings.max_bytes_in_flight,
+                      .pixels = folder.settings.max_pixels_in_flight},
           .cache = folder.settings.cache},
       context_.metrics, context_.clock));
   Log(folder, *served, loading);

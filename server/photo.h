@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "model/image.h"
 #include "model/top_k.h"
+#include "server/caller.h"
 #include "server/clock.h"
 
 namespace dla::server {
@@ -65,6 +66,7 @@ using AnswerCallback = absl::AnyInvocable<void(absl::StatusOr<Answer>) &&>;
 // What of a request stays with the photo from the door to the answer.
 struct PhotoContext {
   ClassifyOptions options;
+  Caller caller = {};
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<const CancelFlag> cancelled;  // null: cannot be cancelled
   std::shared_ptr<const CancelFlag> failed;     // another photo of the request has; may be null

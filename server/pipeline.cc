@@ -1,8 +1,8 @@
 #include "server/pipeline.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,10 +14,8 @@
 namespace dla::server {
 namespace {
 
-absl::Status QueueFull(const ServedModel& model) {
-  return ResourceExhausted(absl::StrCat("the queue of model \"", model.name(), "\" is full (",
-                                        model.options().queue.capacity, " photos)"),
-                           model.PredictedWait());
+int64_t Milliseconds(Duration d) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
 }
 
 absl::StatusOr<std::vector<float>> CopyNormalized(absl::string_view bytes, const InputSpec& spec) {
@@ -39,14 +37,17 @@ struct Pipeline::Job {
   ServedModel& model;
   PhotoSource photo;
   PhotoContext context;
-  BatchQueue::Place place;
+  Budget::Share place{};
+  Shares pixels{};
 };
 
 namespace {
 
 template <typename Job>
 void Refuse(Job job, absl::Status status) {
-  { const BatchQueue::Place freed = std::move(job.place); }  // before the caller may come back
+  // Before the caller may come back.
+  job.place.Return();
+  job.pixels.Return();
   std::move(job.context.done)(std::move(status));
 }
 
@@ -61,8 +62,9 @@ struct Pipeline::Gate {
     {
       MutexLock lock(mu);
       if (open) {
-        pipeline.pool_.Submit(
-            [&pipeline, job = std::move(job)]() mutable { pipeline.Compute(std::move(job)); });
+        pipeline.pool_.Submit(job.context.caller, [&pipeline, job = std::move(job)]() mutable {
+          pipeline.Compute(std::move(job));
+        });
         return;
       }
     }
@@ -74,8 +76,10 @@ Pipeline::Pipeline(const Options& options, DecodeFunction decode, Clock& clock)
     : decode_(std::move(decode)),
       clock_(clock),
       cache_(options.cache),
+      pixels_(options.pixels),
+      count_pixels_(options.count_pixels),
       gate_(std::make_shared<Gate>()),
-      pool_(options.decode_threads, options.prepare_decode_thread) {}
+      pool_(options.decode_threads, options.prepare_decode_thread, clock) {}
 
 Pipeline::~Pipeline() {
   MutexLock lock(gate_->mu);
@@ -113,13 +117,54 @@ void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, Pho
     std::move(done)(std::move(answer));
   };
 
-  std::optional<BatchQueue::Place> place = model->queue().TryReserve();
-  if (!place.has_value()) {
-    std::move(context.done)(QueueFull(*model));
+  Job job = {*model, photo, std::move(context)};
+  if (absl::Status status = Admit(job); !status.ok()) {
+    Refuse(std::move(job), std::move(status));
     return;
   }
-  Job job = {*model, photo, std::move(context), *std::move(place)};
-  pool_.Submit([this, job = std::move(job)]() mutable { Start(std::move(job)); });
+  const Caller caller = job.context.caller;
+  pool_.Submit(caller, [this, job = std::move(job)]() mutable { Start(std::move(job)); });
+}
+
+absl::Status Pipeline::Admit(Job& job) const {
+  const Caller& caller = job.context.caller;
+  auto wait = [&] {
+    return std::max(pool_.PredictedWait(caller), job.model.PredictedWait(caller));
+  };
+  auto refused = [&](Refusal reason, absl::Status status) {
+    job.model.metrics().CountRefused(reason);
+    return WithRetryInfo(std::move(status), wait());
+  };
+  if (job.context.deadline != TimePoint::max()) {
+    const Duration left = job.context.deadline - clock_.Now();
+    if (const Duration expected = wait(); expected > left) {
+      return refused(Refusal::kDeadline,
+                     absl::DeadlineExceededError(absl::StrCat(
+                         "the wait is ", Milliseconds(expected), " ms, the deadline in ",
+                         Milliseconds(left), " ms; allow more time or send less")));
+    }
+  }
+  absl::StatusOr<Budget::Share> place = job.model.places().Take(caller, 1);
+  if (!place.ok()) return refused(Refusal::kQueue, place.status());
+  job.place = *std::move(place);
+  absl::Status status = TakePixels(job);
+  return absl::IsResourceExhausted(status) ? refused(Refusal::kPixels, std::move(status)) : status;
+}
+
+absl::Status Pipeline::TakePixels(Job& job) const {
+  int64_t pixels = 0;
+  if (const auto* raw = std::get_if<RawPhoto>(&job.photo)) {
+    pixels = int64_t{raw->height} * raw->width;
+  } else if (const auto* encoded = std::get_if<EncodedPhoto>(&job.photo);
+             encoded && count_pixels_) {
+    DLA_ASSIGN_OR_RETURN(pixels, count_pixels_(encoded->bytes));
+  }
+  for (Budget* budget : {pixels_, &job.model.budgets().pixels}) {
+    if (budget == nullptr) continue;
+    DLA_ASSIGN_OR_RETURN(Budget::Share share, budget->Take(job.context.caller, pixels));
+    job.pixels.Add(std::move(share));
+  }
+  return absl::OkStatus();
 }
 
 void Pipeline::Start(Job job) {
@@ -156,16 +201,17 @@ void Pipeline::Compute(Job job) {
   const TimePoint start = clock_.Now();
   absl::StatusOr<Prepared> prepared = Prepare(job.photo, job.model.info().input);
   const Duration took = clock_.Now() - start;
+  job.pixels.Return();
   if (!prepared.ok()) {
     Refuse(std::move(job), prepared.status());
     return;
   }
   job.model.metrics().decode_seconds->Observe(Seconds(took));
   job.model.queue().Push({.context = std::move(job.context),
+                          .place = std::move(job.place),
                           .pixels = std::move(prepared->pixels),
                           .normalized = std::move(prepared->normalized),
-                          .decode = took},
-                         std::move(job.place));
+                          .decode = took});
 }
 
 }  // namespace dla::server

@@ -21,6 +21,11 @@ namespace dla::server {
 using DecodeFunction =
     std::function<absl::StatusOr<Image>(absl::string_view bytes, const InputSpec& spec)>;
 
+// Pixels of an encoded photo as its header declares them, whatever follows; called by several
+// threads at once, those of gRPC among them, so it takes some microseconds only. INVALID_ARGUMENT
+// when it is no photo or too large a one.
+using PixelsFunction = std::function<absl::StatusOr<int64_t>(absl::string_view bytes)>;
+
 // Thread-safe. Holds a model for as long as one of its photos is unanswered.
 class Pipeline {
  public:
@@ -28,6 +33,8 @@ class Pipeline {
     int decode_threads = 1;
     std::function<void()> prepare_decode_thread;  // called first by each of them; may be empty
     ResponseCache* cache = nullptr;  // outlives all photos; null: every photo is computed
+    Budget* pixels = nullptr;        // the server's; outlives all photos; null: without limit
+    PixelsFunction count_pixels;     // empty: pixels of encoded photos are not counted
   };
 
   Pipeline(const Options& options, DecodeFunction decode, Clock& clock);
@@ -36,9 +43,10 @@ class Pipeline {
   ~Pipeline();
 
   // Takes one photo; never blocks. context.done is called exactly once, perhaps before this
-  // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue is full, INVALID_ARGUMENT
-  // when the bytes are no photo or not as many as a normalised one has, CANCELLED and
-  // DEADLINE_EXCEEDED when nobody waits any more, INTERNAL when the forward pass fails. The sizes
+  // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue or a budget of pixels has
+  // no room, INVALID_ARGUMENT when the bytes are no photo or not as many as a normalised one has,
+  // CANCELLED and DEADLINE_EXCEEDED when nobody waits any more or will when the photo's turn comes,
+  // INTERNAL when the forward pass fails. The sizes
   // that `photo` states are those of its bytes.
   void Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context);
 
@@ -54,6 +62,10 @@ class Pipeline {
   // Lets photos that waited for an equal one come back to the decode pool while there is one.
   struct Gate;
 
+  // Takes the photo's part of all budgets; counts what is refused.
+  absl::Status Admit(Job& job) const;
+  absl::Status TakePixels(Job& job) const;
+
   // These run on the decode pool.
   void Start(Job job);
   void AskCache(Job job);
@@ -63,6 +75,8 @@ class Pipeline {
   const DecodeFunction decode_;
   Clock& clock_;
   ResponseCache* const cache_;
+  Budget* const pixels_;
+  const PixelsFunction count_pixels_;
   const std::shared_ptr<Gate> gate_;
   DecodePool pool_;
 };

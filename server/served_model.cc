@@ -3,6 +3,8 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace dla::server {
 namespace {
 
@@ -21,6 +23,13 @@ ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<
       options_(options),
       model_(std::move(model)),
       metrics_(metrics.ForModel(name_, options.queue.max_batch)),
+      places_({.capacity = options.queue_capacity,
+               .owner = absl::StrCat("the queue of model \"", name_, "\""),
+               .what = "photos",
+               .flag = "--queue-capacity"},
+              metrics_->queue),
+      budgets_(options.budgets, absl::StrCat("model \"", name_, "\""), "--model-",
+               metrics_->budgets),
       queue_(options.queue, *metrics_, clock) {
   const ReplicaContext context = {.model = *model_,
                                   .queue = queue_,
@@ -41,9 +50,9 @@ ServedModel::~ServedModel() {
   metrics_->replicas->Decrement(options_.replicas);
 }
 
-Duration ServedModel::PredictedWait() const {
+Duration ServedModel::PredictedWait(const Caller& caller) const {
   const double seconds =
-      static_cast<double>(queue_.reserved()) * pace_.seconds_per_photo() / options_.replicas;
+      static_cast<double>(queue_.Ahead(caller)) * pace_.seconds_per_photo() / options_.replicas;
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 

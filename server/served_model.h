@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "server/admission.h"
 #include "server/batch_queue.h"
 #include "server/clock.h"
 #include "server/metrics.h"
@@ -21,6 +22,11 @@ class ServedModel {
     int replicas = 1;         // batches that run at the same time
     int compute_threads = 1;  // of each replica
     BatchQueue::Options queue;
+    // Photos that may wait, the ones still being decoded included. More means fewer refusals and
+    // longer waits; each holds height x width x 3 bytes, or 4 times as many where the caller
+    // normalised it.
+    int queue_capacity = 512;
+    BudgetLimits budgets;
     bool cache = true;  // its answers may be kept, where there is a response cache
   };
 
@@ -43,9 +49,13 @@ class ServedModel {
   ModelMetrics& metrics() const { return *metrics_; }
   ModelStatistics& statistics() { return statistics_; }
   BatchQueue& queue() { return queue_; }
+  // A place is taken before a photo is decoded, so a photo that cannot be queued costs nothing.
+  Budget& places() { return places_; }
+  Budgets& budgets() { return budgets_; }
 
-  // How long a photo that arrives now will wait, judged by how fast the last batches were.
-  Duration PredictedWait() const;
+  // How long a decoded photo that comes now will wait, judged by how fast the last batches were.
+  // Rather too short than too long; 0 before the first batch.
+  Duration PredictedWait(const Caller& caller) const;
 
  private:
   const std::string name_;
@@ -54,6 +64,8 @@ class ServedModel {
   const Options options_;
   const std::unique_ptr<const Model> model_;
   const std::unique_ptr<ModelMetrics> metrics_;
+  Budget places_;
+  Budgets budgets_;
   Pace pace_;
   ModelStatistics statistics_;
   BatchQueue queue_;

@@ -50,12 +50,18 @@ struct Server::Parts {
   Parts(const ServerConfig& config, const ServerDependencies& dependencies, const ThreadPlan& plan)
       : process_metrics(std::make_shared<ProcessMetrics>()),
         unknown_model(metrics.ForUnknownModel()),
+        budgets({.requests = config.max_requests_in_flight,
+                 .bytes = config.max_bytes_in_flight,
+                 .pixels = config.max_pixels_in_flight},
+                "the server", "--", metrics.ForBudgets()),
         cache(config.cache_bytes == 0 ? nullptr
                                       : std::make_unique<ResponseCache>(config.cache_bytes, metrics,
                                                                         dependencies.clock)),
         pipeline({.decode_threads = plan.decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread,
-                  .cache = cache.get()},
+                  .cache = cache.get(),
+                  .pixels = &budgets.pixels,
+                  .count_pixels = dependencies.count_pixels},
                  dependencies.decode, dependencies.clock),
         manager(config, MakeLoader(config, dependencies, plan.limits, metrics, reaper), registry,
                 dependencies.clock),
@@ -64,6 +70,7 @@ struct Server::Parts {
         context{.registry = registry,
                 .pipeline = pipeline,
                 .calls = calls,
+                .budgets = budgets,
                 .unknown_model = *unknown_model,
                 .clock = dependencies.clock},
         service(context),
@@ -78,6 +85,7 @@ struct Server::Parts {
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
   const std::unique_ptr<RequestMetrics> unknown_model;
+  Budgets budgets;
   const std::unique_ptr<ResponseCache> cache;  // null: none
   Reaper reaper;
   ModelRegistry registry;

@@ -19,6 +19,7 @@ struct ServerDependencies {
   LoadFunction load_model;
   SelfTestFunction self_test = nullptr;
   DecodeFunction decode;
+  PixelsFunction count_pixels = nullptr;
   std::function<void()> prepare_decode_thread;  // may be empty
   Clock& clock = Clock::Real();
 };

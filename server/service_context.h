@@ -1,6 +1,7 @@
 // What the calls of all services share.
 #pragma once
 
+#include "server/admission.h"
 #include "server/call_tracker.h"
 #include "server/clock.h"
 #include "server/metrics.h"
@@ -14,6 +15,7 @@ struct ServiceContext {
   const ModelRegistry& registry;
   Pipeline& pipeline;
   CallTracker& calls;
+  Budgets& budgets;               // the server's
   RequestMetrics& unknown_model;  // counts requests for models that do not exist
   Clock& clock;
 };

@@ -25,8 +25,8 @@ void QueueUnderContention(benchmark::State& state) {
   const auto model_metrics = metrics.ForModel("model", 8);
   int64_t batches = 0;
   for (auto _ : state) {
-    BatchQueue queue({.capacity = static_cast<size_t>(kInFlight) * producers, .max_batch = 8},
-                     *model_metrics, server::Clock::Real());
+    BatchQueue queue({.max_batch = 8}, *model_metrics, server::Clock::Real());
+    server::Budget places({.capacity = kInFlight * producers}, model_metrics->queue);
     std::atomic<int64_t> taken = 0;
     std::vector<std::thread> takers, pushers;
     for (int i = 0; i < consumers; ++i) {
@@ -39,14 +39,15 @@ void QueueUnderContention(benchmark::State& state) {
       });
     }
     for (int i = 0; i < producers; ++i) {
-      pushers.emplace_back([&] {
+      pushers.emplace_back([&, i] {
         for (int photo = 0; photo < kPhotos / producers; ++photo) {
-          auto place = queue.TryReserve();
-          while (!place.has_value()) {
+          const server::Caller caller = {.client = static_cast<uint64_t>(i)};
+          auto place = places.Take(caller, 1);
+          while (!place.ok()) {
             std::this_thread::yield();
-            place = queue.TryReserve();
+            place = places.Take(caller, 1);
           }
-          queue.Push({}, *std::move(place));
+          queue.Push({.context = {.caller = caller}, .place = *std::move(place)});
         }
       });
     }

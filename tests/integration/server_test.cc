@@ -289,6 +289,113 @@ TEST_F(ServerTest, TellsWhenToComeBackWhenTheQueueIsFull) {
   EXPECT_TRUE(statuses[1].ok());
 }
 
+// One request of each kind beyond what the server may hold is refused at once, and a stream goes
+// on.
+TEST_F(ServerTest, RefusesMoreRequestsThanItMayHold) {
+  ServerConfig config;
+  config.max_requests_in_flight = 1;
+  config.defaults.replicas = 1;
+  Start(config);
+  fakes_["first"]->Hold();
+  grpc::ClientContext stream_context;
+  auto stream = stub_->ClassifyStream(&stream_context);
+  v1::ClassifyStreamRequest message;
+  *message.mutable_request() = Photo(1);
+  message.set_id(1);
+  ASSERT_TRUE(stream->Write(message));
+  fakes_["first"]->AwaitRuns(1);
+
+  v1::ClassifyResponse response;
+  const grpc::Status refused = Classify(Photo(1, "second"), &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(), HasSubstr("the server has no room for 1 more requests: of 1 "
+                                                 "(--max-requests-in-flight) 0 are free"));
+  EXPECT_EQ(Metric("dla_refused_total{model=\"second\",reason=\"requests\"}"), 1);
+  EXPECT_EQ(Metric("dla_budget_used{model=\"\",resource=\"requests\"}"), 1);
+  EXPECT_EQ(Metric("dla_budget_capacity{model=\"\",resource=\"requests\"}"), 1);
+
+  message.set_id(2);
+  ASSERT_TRUE(stream->Write(message));
+  v1::ClassifyStreamResponse answer;
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.id(), 2u);
+  EXPECT_EQ(answer.result().error().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+  fakes_["first"]->Release();
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.id(), 1u);
+  EXPECT_TRUE(answer.result().has_response());
+
+  message.set_id(3);
+  ASSERT_TRUE(stream->Write(message));
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_TRUE(answer.result().has_response());
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(Classify(Photo(1, "second"), &response).ok());
+  EXPECT_EQ(Metric("dla_budget_used{model=\"\",resource=\"requests\"}"), 0);
+  EXPECT_EQ(Metric("dla_budget_used{model=\"\",resource=\"bytes\"}"), 0);
+}
+
+TEST_F(ServerTest, RefusesMoreBytesThanAModelMayHoldWhileAnotherModelTakesThem) {
+  ServerConfig config;
+  config.models = {{.name = "small", .folder = Folder(), .settings = config.defaults},
+                   {.name = "large", .folder = Folder(), .settings = config.defaults}};
+  config.models[0].settings.max_bytes_in_flight = 1000;
+  Start(config);
+  v1::ClassifyRequest request = Photo(1, "small");
+  *request.mutable_image() += std::string(1000, ' ');
+  v1::ClassifyResponse response;
+  const grpc::Status refused = Classify(request, &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(),
+              HasSubstr("model \"small\" has no room for 1011 more bytes of requests: of 1000 "
+                        "(--model-max-bytes-in-flight)"));
+  EXPECT_TRUE(Classify(Photo(1, "small"), &response).ok());
+  request.set_model("large");
+  EXPECT_TRUE(Classify(request, &response).ok());
+}
+
+TEST_F(ServerTest, AnswersInteractivePhotosBeforeBulkOnes) {
+  ServerConfig config;
+  config.defaults.max_batch = 1;
+  config.defaults.replicas = 1;
+  Start(config);
+  fakes_["first"]->Hold();
+  grpc::ClientContext stream_context;
+  auto stream = stub_->ClassifyStream(&stream_context);
+  v1::ClassifyStreamRequest message;
+  for (int id = 0; id < 5; ++id) {
+    message.set_id(id);
+    *message.mutable_request() = Photo(1);
+    if (id == 1 || id == 2) message.mutable_request()->set_priority(v1::PRIORITY_BULK);
+    ASSERT_TRUE(stream->Write(message));
+    if (id == 0) fakes_["first"]->AwaitRuns(1);
+  }
+  while (Metric("dla_decode_seconds_count{model=\"first\"}") < 5) {
+  }
+  fakes_["first"]->Release();
+  std::vector<uint64_t> ids;
+  v1::ClassifyStreamResponse answer;
+  while (ids.size() < 5 && stream->Read(&answer)) ids.push_back(answer.id());
+  ASSERT_EQ(ids.size(), 5u);
+  // Which of two equal ones was decoded first is open.
+  std::sort(ids.begin() + 1, ids.begin() + 3);
+  std::sort(ids.begin() + 3, ids.end());
+  EXPECT_THAT(ids, ::testing::ElementsAre(0, 3, 4, 1, 2));
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, RefusesAPriorityThatDoesNotExist) {
+  Start();
+  v1::ClassifyRequest request = Photo(1);
+  request.set_priority(static_cast<v1::Priority>(3));
+  v1::ClassifyResponse response;
+  const grpc::Status refused = Classify(request, &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("priority is 3; there are 1, interactive, and 2"));
+}
+
 TEST_F(ServerTest, DescribesItsModels) {
   Start();
   grpc::ClientContext list_context;

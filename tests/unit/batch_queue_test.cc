@@ -32,18 +32,18 @@ class BatchQueueTest : public ::testing::Test {
 
   // Queues a photo that is told apart by its top_k; its answer's status lands in answers_.
   void Push(int id, TimePoint deadline = TimePoint::max(),
-            std::shared_ptr<const CancelFlag> cancelled = nullptr) {
-    auto place = queue_->TryReserve();
-    ASSERT_TRUE(place.has_value());
+            std::shared_ptr<const CancelFlag> cancelled = nullptr, Caller caller = {}) {
+    auto place = places_.Take(caller, 1);
+    ASSERT_TRUE(place.ok()) << place.status();
     queue_->Push({.context = {.options = {.top_k = id},
+                              .caller = caller,
                               .deadline = deadline,
                               .cancelled = std::move(cancelled),
                               .done =
                                   [this, id](absl::StatusOr<Answer> answer) {
                                     answers_.emplace_back(id, answer.status().code());
                                   }},
-                  .pixels = {}},
-                 *std::move(place));
+                  .place = *std::move(place)});
   }
 
   static std::vector<int> Ids(const std::vector<BatchQueue::Item>& batch) {
@@ -55,6 +55,7 @@ class BatchQueueTest : public ::testing::Test {
   FakeClock clock_;
   Metrics registry_;
   std::unique_ptr<ModelMetrics> metrics_ = registry_.ForModel("m", 16);
+  Budget places_{{.capacity = Budget::kUnlimited}, metrics_->queue};
   std::vector<std::pair<int, absl::StatusCode>> answers_;
   std::unique_ptr<BatchQueue> queue_;
 };
@@ -101,17 +102,33 @@ TEST_F(BatchQueueTest, DoesNotHoldBackAFullBatch) {
   EXPECT_THAT(batch.get(), ElementsAre(1, 2));
 }
 
-TEST_F(BatchQueueTest, HasNoPlaceBeyondItsCapacity) {
-  Make({.capacity = 2, .max_batch = 8});
-  auto first = queue_->TryReserve();
+TEST_F(BatchQueueTest, GivesPlacesBackWhenTheBatchForms) {
+  Make({.max_batch = 8});
   Push(1);
-  EXPECT_FALSE(queue_->TryReserve().has_value());
-  EXPECT_EQ(queue_->reserved(), 2u);
-  EXPECT_EQ(metrics_->queue_depth->Value(), 2);
-  first.reset();  // decoding failed: the place is free again
-  EXPECT_TRUE(queue_->TryReserve().has_value());
-  EXPECT_THAT(Ids(queue_->NextBatch()), ElementsAre(1));
-  EXPECT_EQ(queue_->reserved(), 0u);
+  Push(2);
+  EXPECT_EQ(metrics_->queue.used->Value(), 2);
+  const auto batch = queue_->NextBatch();
+  EXPECT_EQ(metrics_->queue.used->Value(), 0);
+}
+
+TEST_F(BatchQueueTest, LetsCallersTakeTurns) {
+  Make({.max_batch = 4});
+  for (int id = 1; id <= 5; ++id) Push(id, TimePoint::max(), nullptr, {.client = 1});
+  Push(11, TimePoint::max(), nullptr, {.client = 2});
+  Push(21, TimePoint::max(), nullptr, {.client = 3});
+  EXPECT_THAT(Ids(queue_->NextBatch()), ElementsAre(1, 11, 21, 2));
+  EXPECT_THAT(Ids(queue_->NextBatch()), ElementsAre(3, 4, 5));
+}
+
+TEST_F(BatchQueueTest, HoldsBackNoLongerForTheOldestPhotoOfAnyCaller) {
+  Make({.max_batch = 8, .max_delay = microseconds(100)});
+  Push(1, TimePoint::max(), nullptr, {.priority = Priority::kBulk});
+  clock_.Advance(microseconds(60));
+  Push(2);
+  auto batch = std::async(std::launch::async, [this] { return Ids(queue_->NextBatch()); });
+  clock_.AwaitWaiters(1);
+  clock_.Advance(microseconds(40));
+  EXPECT_THAT(batch.get(), ElementsAre(2, 1));
 }
 
 TEST_F(BatchQueueTest, DropsCancelledItemsWhenTheBatchForms) {
@@ -149,7 +166,7 @@ TEST_F(BatchQueueTest, AnswersDroppedItemsEvenWhenNothingElseWaits) {
   queue_->Close();
   EXPECT_THAT(batch.get(), IsEmpty());
   EXPECT_THAT(answers_, ElementsAre(std::pair(1, absl::StatusCode::kDeadlineExceeded)));
-  EXPECT_EQ(queue_->reserved(), 0u);
+  EXPECT_EQ(places_.used(), 0);
 }
 
 TEST_F(BatchQueueTest, HandsOutWhatIsLeftAfterClosingThenNothing) {
@@ -165,19 +182,18 @@ TEST_F(BatchQueueTest, HandsOutWhatIsLeftAfterClosingThenNothing) {
 
 TEST_F(BatchQueueTest, AnswersAPhotoThatComesAfterClosing) {
   Make({});
-  auto place = queue_->TryReserve();
+  auto place = places_.Take({}, 1);
   queue_->Close();
   absl::Status status;
   queue_->Push({.context = {.done = [&status](absl::StatusOr<Answer> a) { status = a.status(); }},
-                .pixels = {}},
-               *std::move(place));
+                .place = *std::move(place)});
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(queue_->reserved(), 0u);
+  EXPECT_EQ(places_.used(), 0);
 }
 
 TEST_F(BatchQueueTest, LosesAndDoublesNothingAmongManyThreads) {
   constexpr int kProducers = 4, kPhotos = 500, kReplicas = 3;
-  Make({.capacity = 10'000, .max_batch = 7});
+  Make({.max_batch = 7});
   std::atomic<int> taken = 0;
   std::vector<std::atomic<int>> seen(kProducers * kPhotos);
   std::vector<std::thread> threads;

@@ -155,6 +155,21 @@ TEST(CommandLineTest, SharedMemoryIsOffUnlessAllowed) {
   EXPECT_THAT(ErrorOf({"--allow-shared-memory", "maybe"}), HasSubstr("maybe"));
 }
 
+TEST(CommandLineTest, BudgetsTakeTheLargestRequestAndPhoto) {
+  const auto line = ParseCommandLine({"--max-bytes-in-flight", "64000000", "--max-message-bytes",
+                                      "64000000", "--model-max-pixels-in-flight", "100000000"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->config.max_bytes_in_flight, 64'000'000);
+  EXPECT_EQ(line->config.defaults.max_pixels_in_flight, 100'000'000);
+  EXPECT_THAT(ErrorOf({"--max-bytes-in-flight", "1000000"}),
+              HasSubstr("--max-bytes-in-flight 1000000 is less than --max-message-bytes 33554432"));
+  EXPECT_THAT(ErrorOf({"--max-pixels", "2000000000"}),
+              HasSubstr("--max-pixels-in-flight 1000000000 is less than --max-pixels 2000000000"));
+  EXPECT_THAT(ErrorOf({"--model-max-pixels-in-flight", "5"}),
+              HasSubstr("--model-max-pixels-in-flight 5 is less"));
+  EXPECT_TRUE(ParseCommandLine({"--max-bytes-in-flight", "0"}).ok());
+}
+
 TEST(CommandLineTest, PrintsHelpAndVersionInsteadOfServing) {
   EXPECT_THAT(ParseCommandLine({"--help"})->print_and_exit, HasSubstr("--max-queue-delay-us"));
   EXPECT_THAT(ParseCommandLine({"--version"})->print_and_exit, HasSubstr("dla-server "));

@@ -171,6 +171,18 @@ TEST_F(InferRequestTest, ComputesOnlyWhatTheOutputsNeed) {
   EXPECT_EQ(Parse()->options.top_k, 4);  // all there are, as Triton does
 }
 
+TEST_F(InferRequestTest, ReadsThePriorityAsTritonCountsIt) {
+  SetRaw("image", "BYTES", {1}, Bytes("x"));
+  EXPECT_EQ(Parse()->priority, Priority::kInteractive);
+  auto& priority = (*request_.mutable_parameters())["priority"];
+  for (const int value : {0, 1, 2}) {
+    priority.set_uint64_param(value);
+    EXPECT_EQ(Parse()->priority, value == 2 ? Priority::kBulk : Priority::kInteractive);
+  }
+  priority.set_uint64_param(3);
+  ExpectRefusal("\"priority\" is not from 0 to 2");
+}
+
 TEST_F(InferRequestTest, RefusesWhatMeansNothingByName) {
   SetRaw("image", "BYTES", {1}, Bytes("x"));
   (*request_.mutable_parameters())["top_k"].set_int64_param(5);

@@ -119,7 +119,7 @@ TEST_F(ResponseCacheTest, AHitGivesItsPlaceInTheQueueBackBeforeItAnswers) {
   std::promise<size_t> reserved;
   pipeline_->Submit(loaded_.back(), EncodedPhoto{"\x01"},
                     {.options = {.top_k = 2}, .done = [&](absl::StatusOr<Answer>) {
-                       reserved.set_value(served_->queue().reserved());
+                       reserved.set_value(served_->places().used());
                      }});
   EXPECT_EQ(reserved.get_future().get(), 0u);
 }
@@ -215,7 +215,7 @@ TEST_F(ResponseCacheTest, EqualPhotosAtOnceRunTheModelOnce) {
   EXPECT_THAT(fake_->batches(), ElementsAre(1));
   EXPECT_EQ(decoded_, 1);
   EXPECT_EQ(Counters().cache_hits->Value(), 99);
-  EXPECT_EQ(served_->queue().reserved(), 0u);
+  EXPECT_EQ(served_->places().used(), 0);
 }
 
 // One replica that is busy with another photo, so that what comes next stays in the queue.

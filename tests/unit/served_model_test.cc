@@ -17,6 +17,7 @@
 namespace dla::server {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -135,7 +136,7 @@ TEST_F(ServedModelTest, RefusesANormalisedPhotoOfAnotherSize) {
     EXPECT_THAT(std::string(answer.status().message()),
                 AllOf(HasSubstr(absl::StrCat("of ", size, " bytes")), HasSubstr("takes 48")));
   }
-  EXPECT_EQ(served_->queue().reserved(), 0u);
+  EXPECT_EQ(served_->places().used(), 0);
 }
 
 TEST_F(ServedModelTest, ABadPhotoFailsAlone) {
@@ -144,7 +145,7 @@ TEST_F(ServedModelTest, ABadPhotoFailsAlone) {
   auto bad = Classify("bad");
   EXPECT_EQ(bad.get().status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(good.get().ok());
-  EXPECT_EQ(served_->queue().reserved(), 0u);
+  EXPECT_EQ(served_->places().used(), 0);
 }
 
 TEST_F(ServedModelTest, AFailedBatchReachesEveryWaiter) {
@@ -165,7 +166,7 @@ TEST_F(ServedModelTest, AnUnequalNumberOfResultsIsAnErrorForTheWholeBatch) {
 }
 
 TEST_F(ServedModelTest, RefusesAtTheDoorWhenTheQueueIsFull) {
-  Start({.replicas = 1, .compute_threads = 1, .queue = {.capacity = 2, .max_batch = 1}});
+  Start({.replicas = 1, .compute_threads = 1, .queue = {.max_batch = 1}, .queue_capacity = 2});
   fake_->Hold();
   auto running = Classify("\x01");
   fake_->AwaitRuns(1);
@@ -173,13 +174,129 @@ TEST_F(ServedModelTest, RefusesAtTheDoorWhenTheQueueIsFull) {
   auto third = Classify("\x01");
   absl::Status refused = Classify("\x01").get().status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("(2 photos)"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("of 2 (--queue-capacity)"));
   EXPECT_TRUE(refused.GetPayload("type.googleapis.com/google.rpc.RetryInfo").has_value());
   EXPECT_EQ(served_->metrics().in_flight->Value(), 3);
   fake_->Release();
   EXPECT_TRUE(running.get().ok());
   EXPECT_TRUE(second.get().ok());
   EXPECT_TRUE(third.get().ok());
+}
+
+// The tests below know how long the model takes: 100 ms for a photo.
+class BusyModelTest : public ServedModelTest {
+ protected:
+  // One photo runs and `waiting` ones of caller 1 are decoded and wait.
+  void StartBusy(int waiting) {
+    Start({.replicas = 1, .compute_threads = 1, .queue = {.max_batch = 1}});
+    fake_->Hold();
+    auto first = Classify("\x01");
+    fake_->AwaitRuns(1);
+    clock_.Advance(milliseconds(100));
+    fake_->Release();
+    ASSERT_TRUE(first.get().ok());
+    fake_->Hold();
+    answers_.push_back(AskAs({.client = 1}));
+    fake_->AwaitRuns(2);
+    for (int i = 0; i < waiting; ++i) answers_.push_back(AskAs({.client = 1}));
+    while (served_->queue().Ahead({.client = 1}) < static_cast<size_t>(waiting)) {
+      std::this_thread::yield();
+    }
+  }
+
+  std::future<absl::StatusOr<Answer>> AskAs(Caller caller, Duration time = Duration::max(),
+                                            PhotoSource photo = EncodedPhoto{"\x01"}) {
+    const bool forever = time == Duration::max();
+    return Ask(*pipeline_, served_, photo,
+               {.caller = caller, .deadline = forever ? TimePoint::max() : clock_.Now() + time});
+  }
+
+  void ExpectAllAnswered() {
+    fake_->Release();
+    for (auto& answer : answers_) EXPECT_TRUE(answer.get().ok());
+  }
+
+  std::vector<std::future<absl::StatusOr<Answer>>> answers_;
+};
+
+TEST_F(BusyModelTest, RefusesAtTheDoorWhoseDeadlineIsBeforeItsTurn) {
+  StartBusy(3);
+  const absl::Status refused = AskAs({.client = 1}, milliseconds(299)).get().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("the wait is 300 ms"), HasSubstr("the deadline in 299 ms")));
+  answers_.push_back(AskAs({.client = 1}, milliseconds(301)));
+  ExpectAllAnswered();
+  EXPECT_EQ(fake_->batches().size(), 6u);
+}
+
+TEST_F(BusyModelTest, ACallerWithNothingInTheQueueWaitsForOneTurnOnly) {
+  StartBusy(50);
+  answers_.push_back(AskAs({.client = 2}, milliseconds(101)));
+  EXPECT_EQ(AskAs({.client = 3}, milliseconds(99)).get().status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  ExpectAllAnswered();
+}
+
+TEST_F(BusyModelTest, BulkPhotosExpectToWaitForInteractiveOnes) {
+  StartBusy(7);
+  const Caller bulk = {.client = 2, .priority = Priority::kBulk};
+  EXPECT_EQ(AskAs(bulk, milliseconds(699)).get().status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  answers_.push_back(AskAs(bulk, milliseconds(701)));
+  ExpectAllAnswered();
+}
+
+// However slow the model was: only by trying again is it known to have become faster.
+TEST_F(BusyModelTest, RefusesNobodyWhileNothingWaits) {
+  StartBusy(0);
+  answers_.push_back(AskAs({.client = 1}, milliseconds(1)));
+  ExpectAllAnswered();
+}
+
+TEST_F(ServedModelTest, BoundsThePixelsThatWaitToBeDecoded) {
+  Start({.replicas = 1,
+         .compute_threads = 1,
+         .queue = {},
+         .queue_capacity = 512,
+         .budgets = {.pixels = 1000}});
+  const std::string small(30 * 30 * 3, '\1'), large(40 * 40 * 3, '\1');
+  const absl::Status refused = Submit(RawPhoto{large, 40, 40}).get().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(
+      std::string(refused.message()),
+      HasSubstr("1600 more pixels to decode: of 1000 (--model-max-pixels-in-flight) 1000 are"));
+  EXPECT_TRUE(refused.GetPayload("type.googleapis.com/google.rpc.RetryInfo").has_value());
+  // Free again once a photo is decoded.
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(Submit(RawPhoto{small, 30, 30}).get().ok());
+  EXPECT_EQ(served_->budgets().pixels.used(), 0);
+  EXPECT_EQ(served_->places().used(), 0);
+}
+
+TEST_F(ServedModelTest, CountsPixelsOfEncodedPhotosByTheirHeaderBeforeTheyAreDecoded) {
+  Start({});
+  Budget pixels({.capacity = 100, .owner = "the server", .what = "pixels"},
+                metrics_.ForBudgets().pixels);
+  std::atomic<int> decoded = 0;
+  pipeline_ = std::make_unique<Pipeline>(
+      Pipeline::Options{.pixels = &pixels,
+                        .count_pixels = [](absl::string_view bytes) -> absl::StatusOr<int64_t> {
+                          if (bytes == "bad") return absl::InvalidArgumentError("no header");
+                          return bytes == "\x01" ? 100 : 101;
+                        }},
+      [&](absl::string_view bytes, const InputSpec& spec) {
+        ++decoded;
+        EXPECT_EQ(pixels.used(), 100);
+        return FakeDecode(bytes, spec);
+      },
+      clock_);
+  EXPECT_EQ(Classify("\x02").get().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Classify("bad").get().status().message(), "no header");
+  EXPECT_EQ(decoded, 0);
+  EXPECT_TRUE(Classify("\x01").get().ok());
+  EXPECT_EQ(decoded, 1);
+  EXPECT_EQ(pixels.used(), 0);
+  EXPECT_EQ(served_->places().used(), 0);
 }
 
 TEST_F(ServedModelTest, SpendsNoForwardPassOnCancelledOrExpiredPhotos) {
