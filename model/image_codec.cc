@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/codec/decoders.h"
 #include "model/codec/format.h"
+#include "model/codec/image_size.h"
 #include "model/status_macros.h"
 
 namespace dla {
@@ -73,8 +74,15 @@ DecodedImage Upright(codec::Decoded decoded) {
   return photo;
 }
 
+absl::Status NoPhoto(absl::string_view bytes) {
+  return absl::InvalidArgumentError(absl::StrCat("not a photo that can be read: got ",
+                                                 codec::DescribeContent(bytes),
+                                                 ", expected JPEG, PNG or WebP"));
+}
+
 absl::StatusOr<codec::Decoded> DecodeAsStored(absl::string_view bytes,
                                               const DecodeOptions& options) {
+  if (options.proceed != nullptr) DLA_RETURN_IF_ERROR(options.proceed());
   switch (codec::DetectFormat(bytes)) {
     case codec::Format::kJpeg:
       return codec::DecodeJpeg(bytes, options);
@@ -85,12 +93,24 @@ absl::StatusOr<codec::Decoded> DecodeAsStored(absl::string_view bytes,
     case codec::Format::kOther:
       break;
   }
-  return absl::InvalidArgumentError(absl::StrCat("not a photo that can be read: got ",
-                                                 codec::DescribeContent(bytes),
-                                                 ", expected JPEG, PNG or WebP"));
+  return NoPhoto(bytes);
 }
 
 }  // namespace
+
+absl::StatusOr<ImageSize> ReadImageSize(absl::string_view bytes) {
+  switch (codec::DetectFormat(bytes)) {
+    case codec::Format::kJpeg:
+      return codec::JpegSize(bytes);
+    case codec::Format::kPng:
+      return codec::PngSize(bytes);
+    case codec::Format::kWebp:
+      return codec::WebpSize(bytes);
+    case codec::Format::kOther:
+      break;
+  }
+  return NoPhoto(bytes);
+}
 
 absl::StatusOr<DecodedImage> DecodeImage(absl::string_view bytes,
                                          const DecodeOptions& options) try {

@@ -130,10 +130,11 @@ absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec) {
 }
 
 absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
-                                const LoadImageOptions& options) {
+                                const LoadImageOptions& options, Proceed proceed) {
   DecodeOptions decode;
   decode.max_pixels = options.max_pixels;
   decode.apply_exif_orientation = options.apply_exif_orientation;
+  decode.proceed = std::move(proceed);
   // Nearest picks single pixels, so it would see other ones.
   if (options.reduced_scale_decode && spec.interpolation != Interpolation::kNearest) {
     const Size scale = ScaleSize(spec);

@@ -24,8 +24,9 @@ struct LoadImageOptions {
   bool reduced_scale_decode = true;
 };
 
-// DecodeImage, then ResizeAndCrop: encoded bytes to spec.height x spec.width pixels. Thread-safe.
+// DecodeImage, then ResizeAndCrop: encoded bytes to spec.height x spec.width pixels. `proceed` can
+// end it, see there. Thread-safe.
 absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
-                                const LoadImageOptions& options);
+                                const LoadImageOptions& options, Proceed proceed = nullptr);
 
 }  // namespace dla

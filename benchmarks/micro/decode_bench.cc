@@ -24,6 +24,28 @@ BENCHMARK_CAPTURE(Decode, jpeg_4000x3000, LargeJpeg, 0)->Unit(benchmark::kMicros
 // The short side stays at twice the resize target of 256.
 BENCHMARK_CAPTURE(Decode, jpeg_4000x3000_reduced, LargeJpeg, 512)->Unit(benchmark::kMicrosecond);
 
+// A camera's: the frame header stands behind 64 KB of EXIF and its thumbnail.
+const std::string& JpegWithExif() {
+  static const auto& bytes = *new std::string([] {
+    std::string jpeg = SmallJpeg();
+    return jpeg.insert(2, "\xff\xe1\xff\xff" + std::string(65'533, 'e'));
+  }());
+  return bytes;
+}
+
+void ReadSize(benchmark::State& state, const std::string& (*photo)()) {
+  const std::string& bytes = photo();
+  for (auto _ : state) {
+    auto size = ReadImageSize(bytes);
+    if (!size.ok()) state.SkipWithError("no size");
+    benchmark::DoNotOptimize(size);
+  }
+}
+BENCHMARK_CAPTURE(ReadSize, jpeg, SmallJpeg);
+BENCHMARK_CAPTURE(ReadSize, jpeg_exif_64kb, JpegWithExif);
+BENCHMARK_CAPTURE(ReadSize, png, SmallPng);
+BENCHMARK_CAPTURE(ReadSize, webp, SmallWebp);
+
 void Load(benchmark::State& state, const std::string& (*photo)()) {
   const std::string& bytes = photo();
   for (auto _ : state) {

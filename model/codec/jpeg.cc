@@ -14,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "model/codec/decoders.h"
 #include "model/codec/exif.h"
+#include "model/codec/image_size.h"
+#include "model/codec/pacer.h"
 #include "model/status_macros.h"
 
 namespace dla::codec {
@@ -26,7 +28,7 @@ constexpr int kExifMarker = JPEG_APP0 + 1;
 // Owns a libjpeg decompressor over bytes in memory. libjpeg reports errors by longjmp.
 class JpegReader {
  public:
-  explicit JpegReader(absl::string_view bytes) {
+  JpegReader(absl::string_view bytes, const Proceed& proceed) : pacer_(proceed) {
     info_.err = jpeg_std_error(&errors_);
     errors_.error_exit = [](j_common_ptr info) { std::longjmp(Self(info)->jump_, 1); };
     errors_.emit_message = [](j_common_ptr, int) {};  // warnings, as Pillow ignores them
@@ -47,6 +49,7 @@ class JpegReader {
     };
     progress_.progress_monitor = [](j_common_ptr info) {
       JpegReader* self = Self(info);
+      if (!self->pacer_.Go(self->work_step_)) info->err->error_exit(info);
       if (self->info_.input_scan_number <= kMaxScans) return;
       self->failure_ = "it has more than 100 scans";
       info->err->error_exit(info);
@@ -70,6 +73,9 @@ class JpegReader {
     });
   }
 
+  // How many pixels libjpeg does between two reports of its progress.
+  void SetWorkStep(int64_t pixels) { work_step_ = pixels; }
+
   // Runs calls into libjpeg. Whatever `calls` has on its stack must need no destructor.
   template <typename Calls>
   absl::Status Try(Calls calls) {
@@ -77,6 +83,7 @@ class JpegReader {
       calls();
       return absl::OkStatus();
     }
+    if (!pacer_.status().ok()) return pacer_.status();
     if (failure_ != nullptr) return absl::InvalidArgumentError(absl::StrCat("JPEG: ", failure_));
     char message[JMSG_LENGTH_MAX];
     errors_.format_message(reinterpret_cast<j_common_ptr>(&info_), message);
@@ -99,6 +106,8 @@ class JpegReader {
   jpeg_progress_mgr progress_ = {};
   std::jmp_buf jump_;
   const char* failure_ = nullptr;  // what libjpeg has no words for
+  Pacer pacer_;
+  int64_t work_step_ = 0;
 };
 
 int Orientation(const jpeg_decompress_struct& info) {
@@ -141,7 +150,9 @@ void InvertedCmykToRgb(const uint8_t* cmyk, int width, uint8_t* rgb) {
 }  // namespace
 
 absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions& options) {
-  JpegReader reader(bytes);
+  DLA_ASSIGN_OR_RETURN(const ImageSize size, JpegSize(bytes));
+  DLA_RETURN_IF_ERROR(CheckSize("JPEG", size.width, size.height, options.max_pixels));
+  JpegReader reader(bytes, options.proceed);
   jpeg_decompress_struct& info = reader.info();
   DLA_RETURN_IF_ERROR(reader.ReadHeader(options.apply_exif_orientation));
   DLA_RETURN_IF_ERROR(CheckSize("JPEG", info.image_width, info.image_height, options.max_pixels));
@@ -152,6 +163,8 @@ absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions&
   }
 
   const bool cmyk = components == 4;
+  // A photo of several scans is read wholly at first, and told of by rows of coefficient blocks.
+  reader.SetWorkStep(int64_t{info.image_width} * DCTSIZE);
   DLA_RETURN_IF_ERROR(reader.Try([&] {
     info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     info.scale_num = 1;
@@ -168,6 +181,7 @@ absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions&
   image.height = static_cast<int>(info.output_height);
   image.width = static_cast<int>(info.output_width);
   image.pixels.resize(image.height * image.row_bytes());
+  reader.SetWorkStep(int64_t{info.image_width} * decoded.reduction);  // a row of the result
   std::vector<uint8_t> cmyk_row(cmyk ? size_t{info.output_width} * 4 : 0);
   DLA_RETURN_IF_ERROR(reader.Try([&] {
     while (info.output_scanline < info.output_height) {

@@ -1,6 +1,7 @@
 // PNG through libpng.
 #include <png.h>
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "model/codec/decoders.h"
 #include "model/codec/exif.h"
+#include "model/codec/image_size.h"
+#include "model/codec/pacer.h"
 #include "model/status_macros.h"
 
 namespace dla::codec {
@@ -18,7 +21,7 @@ namespace {
 // Owns a libpng reader over bytes in memory. libpng reports errors by longjmp.
 class PngReader {
  public:
-  explicit PngReader(absl::string_view bytes) : rest_(bytes) {
+  PngReader(absl::string_view bytes, const Proceed& proceed) : rest_(bytes), pacer_(proceed) {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, OnError, OnWarning);
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
   }
@@ -37,26 +40,50 @@ class PngReader {
       calls();
       return absl::OkStatus();
     }
+    if (!pacer_.status().ok()) return pacer_.status();
     return absl::InvalidArgumentError(absl::StrCat("PNG: ", message_));
   }
 
   // To be called once, first.
-  absl::Status ReadHeader(bool keep_exif) {
-    return Try([this, keep_exif] {
+  absl::Status ReadHeader() {
+    return Try([this] {
       png_set_read_fn(png_, this, OnRead);
       png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // CheckSize does it
       png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
       // Text and colour profiles are of no use here, and may inflate to gigabytes.
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
-      if (keep_exif) {
-        png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_AS_DEFAULT,
-                                    reinterpret_cast<png_const_bytep>("eXIf"), 1);
-      }
       png_read_info(png_, info_);
     });
   }
 
+  // Reads the pixels of an image of so many passes, each over all rows.
+  absl::Status ReadRows(std::vector<png_bytep>& rows, int passes, int64_t width) {
+    const size_t batch = std::max<int64_t>(1, kPixelsAtOnce / width);
+    const size_t last = rows.size() - 1;
+    absl::Status status = Try([this, &rows, passes, width, batch, last] {
+      rows_begun_ = true;
+      for (int pass = 0; pass < passes; ++pass) {
+        for (size_t y = 0; y < last; y += batch) {
+          const size_t count = std::min(batch, last - y);
+          png_read_rows(png_, &rows[y], nullptr, static_cast<png_uint_32>(count));
+          if (!pacer_.Go(width * static_cast<int64_t>(count))) png_longjmp(png_, 1);
+        }
+        png_read_row(png_, rows[last], nullptr);
+      }
+    });
+    return stopped_behind_pixels_ ? absl::OkStatus() : status;
+  }
+
  private:
+  static constexpr int64_t kPixelsAtOnce = 1 << 14;
+  // With its last row libpng inflates what follows, of any length, only to warn of it.
+  static constexpr size_t kMostBehindPixels = 1 << 16;
+
+  bool HasAllPixels() const {
+    return rows_begun_ && (png_get_current_row_number(png_) >= png_get_image_height(png_, info_) ||
+                           png_get_current_pass_number(png_) >= PNG_INTERLACE_ADAM7_PASSES);
+  }
+
   [[noreturn]] static void OnError(png_structp png, png_const_charp message) {
     PngReader* self = static_cast<PngReader*>(png_get_error_ptr(png));
     std::strncpy(self->message_, message, sizeof(self->message_) - 1);
@@ -67,6 +94,13 @@ class PngReader {
 
   static void OnRead(png_structp png, png_bytep to, size_t count) {
     PngReader* self = static_cast<PngReader*>(png_get_io_ptr(png));
+    // A byte inflates to as much as a thousand.
+    if (!self->pacer_.Go(static_cast<int64_t>(count) * 16)) png_longjmp(png, 1);
+    if (self->HasAllPixels()) self->read_behind_pixels_ += count;
+    if (self->read_behind_pixels_ > kMostBehindPixels) {
+      self->stopped_behind_pixels_ = true;
+      png_longjmp(png, 1);
+    }
     if (count > self->rest_.size())
       png_error(png, "truncated, the data ends before the photo does");
     std::memcpy(to, self->rest_.data(), count);
@@ -74,23 +108,28 @@ class PngReader {
   }
 
   absl::string_view rest_;
+  Pacer pacer_;
+  bool rows_begun_ = false;
+  size_t read_behind_pixels_ = 0;
+  bool stopped_behind_pixels_ = false;
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
   char message_[128] = {};
 };
 
-int Orientation(PngReader& reader) {
-  png_uint_32 size = 0;
-  png_bytep block = nullptr;
-  const absl::Status status = reader.Try([&] {
-    // eXIf may stand behind the pixels. Damage there leaves a photo that is complete.
-    if (png_get_eXIf_1(reader.png(), reader.info(), &size, &block) == 0) {
-      png_read_end(reader.png(), reader.info());
-      png_get_eXIf_1(reader.png(), reader.info(), &size, &block);
-    }
-  });
-  if (!status.ok() || block == nullptr) return 1;
-  return ExifOrientation(absl::string_view(reinterpret_cast<const char*>(block), size));
+// From the chunk eXIf, which may stand before or behind the pixels. Not through libpng, which
+// allocates what the chunk says before it looks whether so much is there.
+int Orientation(absl::string_view bytes) {
+  constexpr size_t kSignature = 8, kChunkHeader = 8, kChecksum = 4;
+  bytes.remove_prefix(std::min(bytes.size(), kSignature));
+  while (bytes.size() >= kChunkHeader) {
+    const size_t size = png_get_uint_32(reinterpret_cast<png_const_bytep>(bytes.data()));
+    const absl::string_view name = bytes.substr(4, 4);
+    bytes.remove_prefix(kChunkHeader);
+    if (name == "eXIf") return ExifOrientation(bytes.substr(0, size));
+    bytes.remove_prefix(std::min(bytes.size(), size + kChecksum));
+  }
+  return 1;
 }
 
 // Pillow clips 16-bit grey to 255 rather than scaling it; its other 16-bit modes keep the high
@@ -101,33 +140,27 @@ void ClipGrey16ToRgb(const uint8_t* big_endian, size_t pixels, uint8_t* rgb) {
   }
 }
 
-// The sizes stand at a fixed place, which libpng insists on. Looked at before libpng does, so that
-// a file that is too large is refused as that, whatever else is wrong with it.
-absl::Status CheckDeclaredSize(absl::string_view bytes, int64_t max_pixels) {
-  constexpr size_t kIhdr = 12, kWidth = 16, kHeight = 20, kEnd = 24;
-  if (bytes.size() < kEnd || bytes.substr(kIhdr, 4) != "IHDR") return absl::OkStatus();
-  auto big_endian = [bytes](size_t at) {
-    return int64_t{png_get_uint_32(reinterpret_cast<png_const_bytep>(bytes.data() + at))};
-  };
-  return CheckSize("PNG", big_endian(kWidth), big_endian(kHeight), max_pixels);
-}
-
 }  // namespace
 
 absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& options) {
-  DLA_RETURN_IF_ERROR(CheckDeclaredSize(bytes, options.max_pixels));
-  PngReader reader(bytes);
+  // Before libpng looks at it, so that a photo that is too large is refused as that, whatever else
+  // is wrong with it.
+  DLA_ASSIGN_OR_RETURN(const ImageSize size, PngSize(bytes));
+  DLA_RETURN_IF_ERROR(CheckSize("PNG", size.width, size.height, options.max_pixels));
+  PngReader reader(bytes, options.proceed);
   if (!reader.ok()) return absl::ResourceExhaustedError("PNG: out of memory");
   png_structp png = reader.png();
   png_infop info = reader.info();
-  DLA_RETURN_IF_ERROR(reader.ReadHeader(options.apply_exif_orientation));
+  DLA_RETURN_IF_ERROR(reader.ReadHeader());
   const int64_t width = png_get_image_width(png, info);
   const int64_t height = png_get_image_height(png, info);
+  DLA_RETURN_IF_ERROR(CheckSize("PNG", width, height, options.max_pixels));
 
   const int depth = png_get_bit_depth(png, info);
   const int color_type = png_get_color_type(png, info);
   const bool grey16 = color_type == PNG_COLOR_TYPE_GRAY && depth == 16;
   size_t row_bytes = 0;
+  int passes = 1;
   DLA_RETURN_IF_ERROR(reader.Try([&] {
     if (!grey16) {
       if (depth == 16) png_set_strip_16(png);
@@ -136,7 +169,7 @@ absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& 
       if ((color_type & PNG_COLOR_MASK_COLOR) == 0) png_set_gray_to_rgb(png);
       png_set_strip_alpha(png);
     }
-    png_set_interlace_handling(png);
+    passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
     row_bytes = png_get_rowbytes(png, info);
   }));
@@ -153,10 +186,10 @@ absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& 
   uint8_t* pixels = grey16 ? grey.data() : image.pixels.data();
   std::vector<png_bytep> rows(height);
   for (int64_t y = 0; y < height; ++y) rows[y] = pixels + y * row_bytes;
-  DLA_RETURN_IF_ERROR(reader.Try([&] { png_read_image(png, rows.data()); }));
+  DLA_RETURN_IF_ERROR(reader.ReadRows(rows, passes, width));
   if (grey16)
     ClipGrey16ToRgb(grey.data(), static_cast<size_t>(width) * height, image.pixels.data());
-  if (options.apply_exif_orientation) decoded.orientation = Orientation(reader);
+  if (options.apply_exif_orientation) decoded.orientation = Orientation(bytes);
   return decoded;
 }
 

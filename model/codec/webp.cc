@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "model/codec/decoders.h"
 #include "model/codec/exif.h"
+#include "model/codec/image_size.h"
 #include "model/status_macros.h"
 
 namespace dla::codec {
@@ -53,9 +55,29 @@ int Orientation(absl::string_view bytes) {
   return 1;
 }
 
+// Hands the file over in slices, so that `proceed` is asked between them.
+absl::Status DecodeSlices(absl::string_view bytes, const Proceed& proceed,
+                          WebPDecoderConfig& config) {
+  constexpr size_t kSlices = 64;
+  constexpr size_t kLeastSlice = 4096;
+  const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  const std::unique_ptr<WebPIDecoder, void (*)(WebPIDecoder*)> decoder(
+      WebPIDecode(nullptr, 0, &config), WebPIDelete);
+  if (decoder == nullptr) return absl::ResourceExhaustedError("WebP: out of memory");
+  const size_t slice = std::max(kLeastSlice, bytes.size() / kSlices);
+  size_t end = 0;
+  for (;;) {
+    end += std::min(slice, bytes.size() - end);
+    const VP8StatusCode status = WebPIUpdate(decoder.get(), data, end);
+    if (status != VP8_STATUS_SUSPENDED || end == bytes.size()) return ToStatus(status);
+    if (proceed != nullptr) DLA_RETURN_IF_ERROR(proceed());
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions& options) {
+  DLA_RETURN_IF_ERROR(WebpSize(bytes).status());
   const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
   WebPDecoderConfig config;
   if (WebPInitDecoderConfig(&config) == 0) return absl::InternalError("WebP: wrong libwebp");
@@ -77,7 +99,7 @@ absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions&
   config.output.u.RGBA.rgba = image.pixels.data();
   config.output.u.RGBA.stride = static_cast<int>(image.row_bytes());
   config.output.u.RGBA.size = image.pixels.size();
-  DLA_RETURN_IF_ERROR(ToStatus(WebPDecode(data, bytes.size(), &config)));
+  DLA_RETURN_IF_ERROR(DecodeSlices(bytes, options.proceed, config));
   if (options.apply_exif_orientation) decoded.orientation = Orientation(bytes);
   return decoded;
 }

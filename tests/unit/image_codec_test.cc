@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <random>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "tests/unit/photo_files.h"
+#include "tests/unit/photo_surgery.h"
 
 namespace dla {
 namespace {
@@ -26,37 +26,6 @@ std::string Refusal(absl::string_view bytes, const DecodeOptions& options = {}) 
   const absl::Status status = DecodeImage(bytes, options).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
   return std::string(status.message());
-}
-
-std::string BigEndian(uint32_t value, int bytes) {
-  std::string text;
-  for (int i = bytes - 1; i >= 0; --i) text.push_back(static_cast<char>(value >> (8 * i)));
-  return text;
-}
-
-std::string PngChunk(const std::string& name, const std::string& data) {
-  const std::string body = name + data;
-  const auto crc = crc32(0, reinterpret_cast<const Bytef*>(body.data()), body.size());
-  return BigEndian(data.size(), 4) + body + BigEndian(crc, 4);
-}
-
-// rgb.png with another size in its header.
-std::string PngOfSize(uint32_t width, uint32_t height) {
-  std::string png = GoldenInput("rgb.png");
-  const std::string rest = png.substr(24, 5);  // depth, colour type, ...
-  return png.replace(8, 25, PngChunk("IHDR", BigEndian(width, 4) + BigEndian(height, 4) + rest));
-}
-
-// baseline.jpg with another size in its frame header.
-std::string JpegOfSize(uint32_t width, uint32_t height) {
-  std::string jpeg = GoldenInput("baseline.jpg");
-  const size_t frame = jpeg.find("\xff\xc0");
-  return jpeg.replace(frame + 5, 4, BigEndian(height, 2) + BigEndian(width, 2));
-}
-
-std::string JpegWithSegment(char marker, const std::string& data) {
-  std::string jpeg = GoldenInput("baseline.jpg");
-  return jpeg.insert(2, std::string{'\xff', marker} + BigEndian(data.size() + 2, 2) + data);
 }
 
 TEST(ImageCodecTest, RefusesNoBytes) {
@@ -98,7 +67,7 @@ TEST(ImageCodecTest, RefusesASizeOverTheLimitFromTheHeader) {
               AllOf(HasSubstr("100000 x 100000"), HasSubstr("at most 100000000")));
   EXPECT_THAT(Refusal(PngOfSize(0x7fffffff, 0x7fffffff)), HasSubstr("2147483647 x 2147483647"));
   EXPECT_THAT(Refusal(JpegOfSize(65'500, 65'500)), HasSubstr("65500 x 65500"));
-  EXPECT_THAT(Refusal(JpegOfSize(65'535, 65'535)), HasSubstr("65500"));  // libjpeg's own limit
+  EXPECT_THAT(Refusal(JpegOfSize(65'535, 65'535)), HasSubstr("65535 x 65535"));
 }
 
 TEST(ImageCodecTest, RefusesAPhotoWithoutPixels) {
@@ -307,12 +276,8 @@ TEST(ImageCodecTest, ReadsAnOrientationThatStandsBehindThePixels) {
 
 // 800 kB that would inflate to 790 MB: libpng keeps texts of up to 8 MB, a thousand of them.
 TEST(ImageCodecTest, DoesNotInflateTheTextsOfAPng) {
-  const std::string text(7'900'000, 'a');
-  std::vector<Bytef> deflated(compressBound(text.size()));
-  uLongf size = deflated.size();
-  compress(deflated.data(), &size, reinterpret_cast<const Bytef*>(text.data()), text.size());
-  const std::string chunk = PngChunk(
-      "zTXt", std::string("k\0\0", 3) + std::string(deflated.begin(), deflated.begin() + size));
+  const std::string chunk =
+      PngChunk("zTXt", std::string("k\0\0", 3) + Deflate(std::string(7'900'000, 'a')));
   std::string texts;
   for (int i = 0; i < 100; ++i) texts += chunk;
   std::string png = GoldenInput("rgb.png");
