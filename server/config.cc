@@ -289,6 +289,12 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("N")
       ->capture_default_str()
       ->group(photos);
+  app.add_option("--max-decode-ms", config.max_decode_ms,
+                 "Photos that take more milliseconds to decode are given up")
+      ->check(CLI::Range(1, 3'600'000))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(photos);
   app.add_option("--exif-orientation", config.exif_orientation,
                  "Turn photos as their EXIF orientation says")
       ->type_name("BOOL")

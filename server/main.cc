@@ -1,6 +1,7 @@
 // dla-server: reads the settings, starts the server, waits for the signal to end.
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -51,9 +52,13 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
   return {.load_model = Load,
           .self_test = SelfTest,
           .decode =
-              [options](absl::string_view bytes, const dla::InputSpec& spec) {
-                return dla::LoadImage(bytes, spec, options);
+              [options](absl::string_view bytes, const dla::InputSpec& spec, dla::Proceed proceed) {
+                return dla::LoadImage(bytes, spec, options, std::move(proceed));
               },
+          .count_pixels = [options](absl::string_view bytes) -> absl::StatusOr<int64_t> {
+            DLA_ASSIGN_OR_RETURN(const dla::ImageSize size, dla::ReadImageSize(bytes));
+            return std::min(size.pixels(), options.max_pixels);  // more is refused anyway
+          },
           .prepare_decode_thread = [] { dla::UseThreads(1); }};
 }
 

@@ -76,6 +76,7 @@ Pipeline::Pipeline(const Options& options, DecodeFunction decode, Clock& clock)
     : decode_(std::move(decode)),
       clock_(clock),
       cache_(options.cache),
+      max_decode_(options.max_decode),
       pixels_(options.pixels),
       count_pixels_(options.count_pixels),
       gate_(std::make_shared<Gate>()),
@@ -86,12 +87,28 @@ Pipeline::~Pipeline() {
   gate_->open = false;
 }
 
-absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const PhotoSource& photo,
-                                                     const InputSpec& spec) const {
+absl::StatusOr<Image> Pipeline::Decode(absl::string_view bytes, const Job& job) const {
+  const TimePoint start = clock_.Now();
+  auto proceed = [this, start, &job]() -> absl::Status {
+    const TimePoint now = clock_.Now();
+    if (now - start > max_decode_) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("decoding the photo takes more than ", Milliseconds(max_decode_),
+                       " ms (--max-decode-ms); send a smaller one"));
+    }
+    absl::Status status = job.context.Abandoned(now);
+    if (!status.ok()) job.model.metrics().CountAbandoned(status);
+    return status;
+  };
+  return decode_(bytes, job.model.info().input, proceed);
+}
+
+absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const Job& job) const {
+  const InputSpec& spec = job.model.info().input;
   Prepared prepared;
-  if (const auto* normalized = std::get_if<NormalizedPhoto>(&photo)) {
+  if (const auto* normalized = std::get_if<NormalizedPhoto>(&job.photo)) {
     DLA_ASSIGN_OR_RETURN(prepared.normalized, CopyNormalized(normalized->values, spec));
-  } else if (const auto* raw = std::get_if<RawPhoto>(&photo)) {
+  } else if (const auto* raw = std::get_if<RawPhoto>(&job.photo)) {
     Image image{.height = raw->height, .width = raw->width};
     image.pixels.assign(raw->pixels.begin(), raw->pixels.end());
     if (raw->height == spec.height && raw->width == spec.width) {
@@ -100,7 +117,7 @@ absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const PhotoSource& photo,
       DLA_ASSIGN_OR_RETURN(prepared.pixels, ResizeAndCrop(image, spec));
     }
   } else {
-    DLA_ASSIGN_OR_RETURN(prepared.pixels, decode_(std::get<EncodedPhoto>(photo).bytes, spec));
+    DLA_ASSIGN_OR_RETURN(prepared.pixels, Decode(std::get<EncodedPhoto>(job.photo).bytes, job));
   }
   return prepared;
 }
@@ -199,7 +216,7 @@ void Pipeline::AskCache(Job job) {
 
 void Pipeline::Compute(Job job) {
   const TimePoint start = clock_.Now();
-  absl::StatusOr<Prepared> prepared = Prepare(job.photo, job.model.info().input);
+  absl::StatusOr<Prepared> prepared = Prepare(job);
   const Duration took = clock_.Now() - start;
   job.pixels.Return();
   if (!prepared.ok()) {

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "model/image.h"
+#include "model/image_codec.h"
 #include "model/input_spec.h"
 #include "server/clock.h"
 #include "server/decode_pool.h"
@@ -17,9 +18,10 @@
 
 namespace dla::server {
 
-// Encoded bytes to spec.height x spec.width pixels; called by several threads at once.
-using DecodeFunction =
-    std::function<absl::StatusOr<Image>(absl::string_view bytes, const InputSpec& spec)>;
+// Encoded bytes to spec.height x spec.width pixels, unless `proceed` says otherwise; called by
+// several threads at once.
+using DecodeFunction = std::function<absl::StatusOr<Image>(absl::string_view bytes,
+                                                           const InputSpec& spec, Proceed proceed)>;
 
 // Pixels of an encoded photo as its header declares them, whatever follows; called by several
 // threads at once, those of gRPC among them, so it takes some microseconds only. INVALID_ARGUMENT
@@ -32,6 +34,7 @@ class Pipeline {
   struct Options {
     int decode_threads = 1;
     std::function<void()> prepare_decode_thread;  // called first by each of them; may be empty
+    Duration max_decode = Duration::max();        // of one photo
     ResponseCache* cache = nullptr;  // outlives all photos; null: every photo is computed
     Budget* pixels = nullptr;        // the server's; outlives all photos; null: without limit
     PixelsFunction count_pixels;     // empty: pixels of encoded photos are not counted
@@ -46,8 +49,7 @@ class Pipeline {
   // returns: RESOURCE_EXHAUSTED (with RetryInfo) when the model's queue or a budget of pixels has
   // no room, INVALID_ARGUMENT when the bytes are no photo or not as many as a normalised one has,
   // CANCELLED and DEADLINE_EXCEEDED when nobody waits any more or will when the photo's turn comes,
-  // INTERNAL when the forward pass fails. The sizes
-  // that `photo` states are those of its bytes.
+  // INTERNAL when the forward pass fails. The sizes that `photo` states are those of its bytes.
   void Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, PhotoContext context);
 
  private:
@@ -70,11 +72,13 @@ class Pipeline {
   void Start(Job job);
   void AskCache(Job job);
   void Compute(Job job);
-  absl::StatusOr<Prepared> Prepare(const PhotoSource& photo, const InputSpec& spec) const;
+  absl::StatusOr<Prepared> Prepare(const Job& job) const;
+  absl::StatusOr<Image> Decode(absl::string_view bytes, const Job& job) const;
 
   const DecodeFunction decode_;
   Clock& clock_;
   ResponseCache* const cache_;
+  const Duration max_decode_;
   Budget* const pixels_;
   const PixelsFunction count_pixels_;
   const std::shared_ptr<Gate> gate_;

@@ -59,6 +59,7 @@ struct Server::Parts {
                                                                         dependencies.clock)),
         pipeline({.decode_threads = plan.decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread,
+                  .max_decode = std::chrono::milliseconds(config.max_decode_ms),
                   .cache = cache.get(),
                   .pixels = &budgets.pixels,
                   .count_pixels = dependencies.count_pixels},

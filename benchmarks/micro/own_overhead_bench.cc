@@ -68,16 +68,16 @@ absl::StatusOr<std::unique_ptr<server::Server>> StartServer() {
   config.grpc_address = config.http_address = config.metrics_address = "127.0.0.1:0";
   config.models = {{.name = "idle", .folder = folder.string(), .settings = {}}};
   return server::Server::Start(
-      config,
-      {.load_model =
-           [](const server::ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
-         return std::make_unique<IdleModel>();
-       },
-       .decode = [](absl::string_view bytes, const InputSpec& spec) -> absl::StatusOr<Image> {
-         return Image{.height = spec.height,
-                      .width = spec.width,
-                      .pixels = std::vector<uint8_t>(12, bytes[bytes.size() / 2])};
-       }});
+      config, {.load_model =
+                   [](const server::ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
+                 return std::make_unique<IdleModel>();
+               },
+               .decode = [](absl::string_view bytes, const InputSpec& spec,
+                            const Proceed&) -> absl::StatusOr<Image> {
+                 return Image{.height = spec.height,
+                              .width = spec.width,
+                              .pixels = std::vector<uint8_t>(12, bytes[bytes.size() / 2])};
+               }});
 }
 
 struct Usage {

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "model/image.h"
+#include "model/image_codec.h"
 #include "model/model.h"
 #include "server/mutex.h"
 
@@ -101,7 +101,9 @@ class FakeModel : public Model {
 };
 
 // Photos for it: every pixel is the first byte; "bad" and nothing at all are no photo.
-inline absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec) {
+inline absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec,
+                                        const Proceed& proceed) {
+  if (absl::Status status = proceed(); !status.ok()) return status;
   if (bytes.empty() || bytes == "bad") return absl::InvalidArgumentError("not a photo");
   return Image{.height = spec.height,
                .width = spec.width,

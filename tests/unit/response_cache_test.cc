@@ -33,9 +33,9 @@ class ResponseCacheTest : public ::testing::Test {
     Load("1", options);
     pipeline_ = std::make_unique<Pipeline>(
         Pipeline::Options{.decode_threads = decode_threads_, .cache = cache_.get()},
-        [this](absl::string_view bytes, const InputSpec& spec) {
+        [this](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
           ++decoded_;
-          return FakeDecode(bytes, spec);
+          return FakeDecode(bytes, spec, proceed);
         },
         clock_);
   }

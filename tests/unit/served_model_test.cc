@@ -273,6 +273,40 @@ TEST_F(ServedModelTest, BoundsThePixelsThatWaitToBeDecoded) {
   EXPECT_EQ(served_->places().used(), 0);
 }
 
+TEST_F(ServedModelTest, GivesUpAPhotoThatTakesTooLongToDecode) {
+  Start({});
+  pipeline_ = std::make_unique<Pipeline>(
+      Pipeline::Options{.max_decode = milliseconds(50)},
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+        clock_.Advance(milliseconds(bytes == "\x01" ? 50 : 51));
+        return FakeDecode(bytes, spec, proceed);
+      },
+      clock_);
+  EXPECT_TRUE(Classify("\x01").get().ok());
+  const absl::Status status = Classify("\x02").get().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("more than 50 ms (--max-decode-ms)"));
+  EXPECT_EQ(served_->places().used(), 0);
+}
+
+TEST_F(ServedModelTest, StopsDecodingForACallerWhoLeaves) {
+  Start({});
+  auto cancelled = std::make_shared<CancelFlag>(false);
+  int asked = 0;
+  pipeline_ = std::make_unique<Pipeline>(
+      Pipeline::Options{},
+      [&](absl::string_view, const InputSpec&, const Proceed& proceed) -> absl::StatusOr<Image> {
+        for (;;) {
+          if (absl::Status status = proceed(); !status.ok()) return status;
+          if (++asked == 3) cancelled->store(true);
+        }
+      },
+      clock_);
+  EXPECT_EQ(Classify("\x01", {}, cancelled).get().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(fake_->batches().size(), 0u);
+}
+
 TEST_F(ServedModelTest, CountsPixelsOfEncodedPhotosByTheirHeaderBeforeTheyAreDecoded) {
   Start({});
   Budget pixels({.capacity = 100, .owner = "the server", .what = "pixels"},
@@ -284,10 +318,10 @@ TEST_F(ServedModelTest, CountsPixelsOfEncodedPhotosByTheirHeaderBeforeTheyAreDec
                           if (bytes == "bad") return absl::InvalidArgumentError("no header");
                           return bytes == "\x01" ? 100 : 101;
                         }},
-      [&](absl::string_view bytes, const InputSpec& spec) {
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
         ++decoded;
         EXPECT_EQ(pixels.used(), 100);
-        return FakeDecode(bytes, spec);
+        return FakeDecode(bytes, spec, proceed);
       },
       clock_);
   EXPECT_EQ(Classify("\x02").get().status().code(), absl::StatusCode::kResourceExhausted);
