@@ -29,6 +29,7 @@ struct Flags {
   std::string model;
   std::string photos;
   dla::bench::LoadPlan plan;
+  dla::bench::DlaRequestOptions request;
   pid_t server_pid = 0;
   bool answers = false;
 };
@@ -58,7 +59,8 @@ absl::StatusOr<Photos> ReadPhotos(const std::string& folder) {
 }
 
 absl::StatusOr<std::unique_ptr<LoadTarget>> Connect(const Flags& flags, const Photos& photos) {
-  if (!flags.dla.empty()) return dla::bench::MakeDlaTarget(flags.dla, flags.model, photos.bytes);
+  if (!flags.dla.empty())
+    return dla::bench::MakeDlaTarget(flags.dla, flags.model, photos.bytes, flags.request);
   if (!flags.kserve.empty()) {
     return dla::bench::MakeKserveTarget(flags.kserve, flags.model, photos.bytes);
   }
@@ -129,6 +131,7 @@ nlohmann::json Measure(LoadTarget& target, const Flags& flags) {
   const bool open_loop = flags.plan.in_flight == 0;
   const auto summary = Summarize(result, open_loop);
 
+  const auto refusals = SummarizeRefusals(result);
   const double wall = std::chrono::duration<double>(end.time - begin.time).count();
   const double server = end.server_s - begin.server_s;
   const double others =
@@ -148,6 +151,12 @@ nlohmann::json Measure(LoadTarget& target, const Flags& flags) {
       {"first_error", result.first_error},
       {"generator_cpu_s_per_1000", (end.generator_s - begin.generator_s) / thousands},
       {"stolen_cores", (end.machine.stolen_s - begin.machine.stolen_s) / wall}};
+  if (flags.plan.allow_refusals) {
+    json["refusals"] = refusals.refusals;
+    json["refusal_p50_ms"] = refusals.p50_ms;
+    json["refusal_p99_ms"] = refusals.p99_ms;
+    json["refusal_max_ms"] = refusals.max_ms;
+  }
   if (open_loop) {
     json["rate"] = flags.plan.rate;
   } else {
@@ -190,6 +199,11 @@ int main(int argc, char** argv) {
   what->add_option("--rate", flags.plan.rate, "open loop: requests a second at random times")
       ->check(CLI::Range(0.01, 1e6));
   what->add_flag("--answers", flags.answers, "no load: print what is said about each photo");
+  app.add_flag("--allow-refusals", flags.plan.allow_refusals,
+               "RESOURCE_EXHAUSTED is counted apart instead of as an error");
+  app.add_option("--client", flags.request.client,
+                 "who asks: sent as metadata \"client-id\", for --dla");
+  app.add_flag("--bulk", flags.request.bulk, "send with priority bulk, for --dla");
   app.add_option("--seed", flags.plan.seed, "of the random times");
   app.add_option("--warm-up", flags.plan.warm_up_s, "seconds before measuring")
       ->check(CLI::Range(0.0, 3600.0));

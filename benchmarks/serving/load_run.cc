@@ -19,8 +19,8 @@ Clock::duration Seconds(double s) {
 
 class Load {
  public:
-  Load(LoadTarget& target, bool closed, Clock::time_point end)
-      : target_(target), closed_(closed), end_(end) {}
+  Load(LoadTarget& target, bool closed, bool allow_refusals, Clock::time_point end)
+      : target_(target), closed_(closed), allow_refusals_(allow_refusals), end_(end) {}
 
   void Send(Clock::time_point due) {
     size_t photo = 0;
@@ -29,7 +29,9 @@ class Load {
       ++under_way_;
       photo = next_photo_++;
     }
-    target_.Send(photo, [this, due](absl::StatusOr<Answer> answer) { Done(due, answer); });
+    target_.Send(photo, [this, due, sent = Clock::now()](absl::StatusOr<Answer> answer) {
+      Done({due, sent, Clock::now()}, answer);
+    });
   }
 
   // Returns at `time`, or earlier (false) when the load is given up.
@@ -49,32 +51,33 @@ class Load {
  private:
   bool GivenUp() const { return result_.errors >= kMostErrors; }
 
-  void Done(Clock::time_point due, const absl::StatusOr<Answer>& answer) {
-    const Clock::time_point now = Clock::now();
+  void Done(const Sample& sample, const absl::StatusOr<Answer>& answer) {
+    const bool refused = allow_refusals_ && absl::IsResourceExhausted(answer.status());
     std::string error;
-    if (!answer.ok()) {
+    if (!answer.ok() && !refused) {
       error = answer.status().ToString();
-    } else if (answer->size() != kTopK) {
+    } else if (!refused && answer->size() != kTopK) {
       error = std::to_string(answer->size()) + " classes instead of " + std::to_string(kTopK);
     }
     bool again = false;
     {
       const std::lock_guard lock(mutex_);
       if (error.empty()) {
-        result_.samples.push_back({due, now});
+        (refused ? result_.refusals : result_.samples).push_back(sample);
       } else if (++result_.errors == 1) {
         result_.first_error = error;
       }
-      again = closed_ && now < end_ && !GivenUp();
+      again = closed_ && sample.done < end_ && !GivenUp();
     }
     // The next one first, so that this one's place is never seen empty.
-    if (again) Send(now);
+    if (again) Send(sample.done);
     const std::lock_guard lock(mutex_);
     if (--under_way_ == 0 || GivenUp()) changed_.notify_all();
   }
 
   LoadTarget& target_;
   const bool closed_;
+  const bool allow_refusals_;
   const Clock::time_point end_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -104,7 +107,7 @@ LoadResult RunLoad(LoadTarget& target, const LoadPlan& plan, const LoadObserver&
   const Clock::time_point start = Clock::now();
   const Clock::time_point begin = start + Seconds(plan.warm_up_s);
   const Clock::time_point end = begin + Seconds(plan.seconds);
-  Load load(target, closed, end);
+  Load load(target, closed, plan.allow_refusals, end);
 
   std::thread pacer;
   if (closed) {
@@ -156,6 +159,21 @@ LoadSummary Summarize(const LoadResult& result, bool open_loop) {
   summary.p99_ms = Percentile(latencies, 0.99);
   summary.max_ms = latencies.back();
   return summary;
+}
+
+RefusalSummary SummarizeRefusals(const LoadResult& result) {
+  std::vector<double> latencies;
+  for (const Sample& sample : result.refusals) {
+    if (sample.done < result.begin || sample.done >= result.end) continue;
+    latencies.push_back(
+        std::chrono::duration<double, std::milli>(sample.done - sample.sent).count());
+  }
+  if (latencies.empty()) return {};
+  std::sort(latencies.begin(), latencies.end());
+  return {.refusals = static_cast<int64_t>(latencies.size()),
+          .p50_ms = Percentile(latencies, 0.5),
+          .p99_ms = Percentile(latencies, 0.99),
+          .max_ms = latencies.back()};
 }
 
 }  // namespace dla::bench

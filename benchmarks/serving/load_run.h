@@ -22,6 +22,9 @@ struct LoadPlan {
   double rate = 0;
   uint32_t seed = 1;
 
+  // RESOURCE_EXHAUSTED is no error but a refusal, as a server gives that has more than it can do.
+  bool allow_refusals = false;
+
   double warm_up_s = 3;
   double seconds = 10;
 };
@@ -37,11 +40,13 @@ struct LoadObserver {
 // One request. `due` is when it was to be sent, in a closed loop when it was sent.
 struct Sample {
   Clock::time_point due;
+  Clock::time_point sent;
   Clock::time_point done;
 };
 
 struct LoadResult {
-  std::vector<Sample> samples;   // requests that succeeded, in the order of their answers
+  std::vector<Sample> samples;  // requests that succeeded, in the order of their answers
+  std::vector<Sample> refusals;
   Clock::time_point begin, end;  // of the measured time
   int64_t errors = 0;            // over the whole run
   std::string first_error;
@@ -56,6 +61,14 @@ struct LoadSummary {
   double images_per_second = 0;
   double p50_ms = 0, p90_ms = 0, p99_ms = 0, max_ms = 0;  // 0 if there is no image
 };
+
+struct RefusalSummary {
+  int64_t refusals = 0;
+  double p50_ms = 0, p99_ms = 0, max_ms = 0;  // from when it was sent; 0 if there is none
+};
+
+// Those that came in the measured time.
+RefusalSummary SummarizeRefusals(const LoadResult& result);
 
 // A closed loop counts what was answered in the measured time, an open loop what was due in it.
 LoadSummary Summarize(const LoadResult& result, bool open_loop);

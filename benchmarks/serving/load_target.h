@@ -40,9 +40,15 @@ class LoadTarget {
 // The requests are serialised here, once. `photos` are encoded bytes. Nothing is connected yet: a
 // server that is not there shows as failed requests.
 
+struct DlaRequestOptions {
+  std::string client;  // metadata "client-id" of every request, unless it is empty
+  bool bulk = false;
+};
+
 // dla.v1.Classifier/Classify at host:port.
 std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std::string& model,
-                                          const std::vector<std::string>& photos);
+                                          const std::vector<std::string>& photos,
+                                          const DlaRequestOptions& options = {});
 
 // inference.GRPCInferenceService/ModelInfer at host:port. The model takes one BYTES element named
 // IMAGE and answers with kTopK BYTES elements named TOP, "probability:index:label" each.

@@ -75,8 +75,9 @@ absl::StatusOr<Answer> ParseKserveAnswer(grpc::ByteBuffer& buffer) {
 class GrpcTarget final : public LoadTarget {
  public:
   GrpcTarget(const std::string& address, std::string method, std::vector<grpc::ByteBuffer> requests,
-             ParseAnswer parse)
+             ParseAnswer parse, std::string client = "")
       : method_(std::move(method)),
+        client_(std::move(client)),
         requests_(std::move(requests)),
         parse_(parse),
         stub_(Connect(address)),
@@ -91,6 +92,7 @@ class GrpcTarget final : public LoadTarget {
     auto* call = new Call{.done = std::move(done)};
     call->context.set_deadline(std::chrono::system_clock::now() +
                                std::chrono::seconds(kRequestTimeoutS));
+    if (!client_.empty()) call->context.AddMetadata("client-id", client_);
     call->reader = stub_.PrepareUnaryCall(&call->context, method_,
                                           requests_[photo % requests_.size()], &queue_);
     call->reader->StartCall();
@@ -127,6 +129,7 @@ class GrpcTarget final : public LoadTarget {
   }
 
   const std::string method_;
+  const std::string client_;
   const std::vector<grpc::ByteBuffer> requests_;
   const ParseAnswer parse_;
   grpc::CompletionQueue queue_;
@@ -137,17 +140,19 @@ class GrpcTarget final : public LoadTarget {
 }  // namespace
 
 std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std::string& model,
-                                          const std::vector<std::string>& photos) {
+                                          const std::vector<std::string>& photos,
+                                          const DlaRequestOptions& options) {
   std::vector<grpc::ByteBuffer> requests;
   for (const std::string& photo : photos) {
     v1::ClassifyRequest request;
+    if (options.bulk) request.set_priority(v1::PRIORITY_BULK);
     request.set_model(model);
     request.set_image(photo);
     request.set_top_k(kTopK);
     requests.push_back(ToBuffer(request));
   }
   return std::make_unique<GrpcTarget>(address, "/dla.v1.Classifier/Classify", std::move(requests),
-                                      ParseDlaAnswer);
+                                      ParseDlaAnswer, options.client);
 }
 
 std::unique_ptr<LoadTarget> MakeKserveTarget(const std::string& address, const std::string& model,

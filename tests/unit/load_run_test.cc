@@ -134,7 +134,8 @@ LoadResult Result(std::initializer_list<std::pair<int, int>> requests) {
   LoadResult result;
   const Clock::time_point zero;
   for (const auto& [due, done] : requests) {
-    result.samples.push_back({zero + milliseconds(due), zero + milliseconds(done)});
+    result.samples.push_back(
+        {zero + milliseconds(due), zero + milliseconds(due), zero + milliseconds(done)});
   }
   result.begin = zero + milliseconds(10);
   result.end = zero + milliseconds(20);
@@ -158,7 +159,7 @@ TEST(LoadSummaryTest, OpenLoopCountsWhatWasDueInTheMeasuredTimeHoweverLateTheAns
 TEST(LoadSummaryTest, PercentilesAreTheSmallestValueThatSoManyDoNotExceed) {
   LoadResult result = Result({});
   for (int ms = 100; ms >= 1; --ms) {
-    result.samples.push_back({result.begin, result.begin + milliseconds(ms)});
+    result.samples.push_back({result.begin, result.begin, result.begin + milliseconds(ms)});
   }
   const LoadSummary summary = Summarize(result, true);
   EXPECT_DOUBLE_EQ(summary.p50_ms, 50);
