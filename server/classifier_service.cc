@@ -8,6 +8,8 @@
 #include "server/classify_request.h"
 #include "server/classify_stream.h"
 #include "server/grpc_status.h"
+#include "server/refused_stream.h"
+#include "server/request_record.h"
 #include "server/unary_call.h"
 
 namespace dla::server {
@@ -77,10 +79,16 @@ class ClassifyBatchReactor final : public UnaryCall {
 
 template <typename Reactor, typename Request, typename Response>
 grpc::ServerUnaryReactor* ClassifierService::Begin(const grpc::CallbackServerContext& context,
-                                                   const Request& request, Response& response) {
+                                                   absl::string_view method, const Request& request,
+                                                   Response& response) {
   auto* reactor = new Reactor(context_);
+  const absl::StatusOr<Identity> identity = context_.gate.Admit(context, Scope::kInfer, method);
+  if (!identity.ok()) {
+    reactor->End(identity.status());
+    return reactor;
+  }
   const absl::StatusOr<Target> target =
-      ResolveTarget(context_.registry, request, ClientOf(context));
+      ResolveTarget(context_.registry, request, ClientIdOf(identity->name));
   absl::Status status = target.status();
   if (status.ok()) status = Reactor::Check(request);
   if (status.ok()) {
@@ -98,19 +106,26 @@ grpc::ServerUnaryReactor* ClassifierService::Begin(const grpc::CallbackServerCon
 grpc::ServerUnaryReactor* ClassifierService::Classify(grpc::CallbackServerContext* context,
                                                       const v1::ClassifyRequest* request,
                                                       v1::ClassifyResponse* response) {
-  return Begin<ClassifyReactor>(*context, *request, *response);
+  return Begin<ClassifyReactor>(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* ClassifierService::ClassifyBatch(grpc::CallbackServerContext* context,
                                                            const v1::ClassifyBatchRequest* request,
                                                            v1::ClassifyBatchResponse* response) {
-  return Begin<ClassifyBatchReactor>(*context, *request, *response);
+  return Begin<ClassifyBatchReactor>(*context, __func__, *request, *response);
 }
 
 grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*
 ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
-  auto* stream =
-      new ClassifyStreamReactor(context_, ClientOf(*context), DeadlineOf(*context, context_.clock));
+  const absl::StatusOr<Identity> identity = context_.gate.Admit(*context, Scope::kInfer, __func__);
+  if (!identity.ok()) {
+    RequestRecord(context_.unknown_model, Method::kClassifyStream, context_.clock)
+        .Finish(identity.status().code());
+    return new RefusedStream<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>(
+        identity.status());
+  }
+  auto* stream = new ClassifyStreamReactor(context_, ClientIdOf(identity->name),
+                                           DeadlineOf(*context, context_.clock));
   stream->Start();
   return stream;
 }
@@ -118,10 +133,15 @@ ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
 grpc::ServerUnaryReactor* ClassifierService::ListModels(grpc::CallbackServerContext* context,
                                                         const v1::ListModelsRequest*,
                                                         v1::ListModelsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto caller = context_.gate.Admit(*context, Scope::kInfer, __func__);
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
   for (const auto& model : context_.registry.models()) {
     FillModel(*model, /*with_labels=*/false, *response->add_models());
   }
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }
@@ -130,6 +150,11 @@ grpc::ServerUnaryReactor* ClassifierService::GetModel(grpc::CallbackServerContex
                                                       const v1::GetModelRequest* request,
                                                       v1::Model* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto caller = context_.gate.Admit(*context, Scope::kInfer, __func__);
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+    return reactor;
+  }
   absl::StatusOr<std::shared_ptr<ServedModel>> model = context_.registry.Find(request->name());
   if (model.ok()) FillModel(**model, /*with_labels=*/true, *response);
   reactor->Finish(ToGrpcStatus(model.status()));

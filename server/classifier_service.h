@@ -29,10 +29,11 @@ class ClassifierService final : public v1::Classifier::CallbackService {
                                      v1::Model* response) override;
 
  private:
-  // Checks a request and starts its photos, or ends the call at once.
+  // Checks the caller and the request and starts its photos, or ends the call at once.
   template <typename Reactor, typename Request, typename Response>
   grpc::ServerUnaryReactor* Begin(const grpc::CallbackServerContext& context,
-                                  const Request& request, Response& response);
+                                  absl::string_view method, const Request& request,
+                                  Response& response);
 
   const ServiceContext context_;
 };

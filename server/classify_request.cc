@@ -46,11 +46,6 @@ absl::StatusOr<Priority> CheckPriority(v1::Priority priority) {
   }
 }
 
-ClientId ClientOf(const grpc::ServerContextBase& context) {
-  const std::string peer = context.peer();  // "ipv4:10.0.0.1:40000"
-  return ClientIdOf(absl::string_view(peer).substr(0, peer.rfind(':')));
-}
-
 TimePoint DeadlineOf(const grpc::ServerContextBase& context, Clock& clock) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();

@@ -43,9 +43,6 @@ absl::StatusOr<Target> ResolveTarget(const ModelRegistry& registry, const Reques
   return Target{*std::move(model), *options, {.client = client, .priority = *priority}};
 }
 
-// Whose part of the server a call takes: that of the address, without the port.
-ClientId ClientOf(const grpc::ServerContextBase& context);
-
 // The caller's deadline on the server's clock; TimePoint::max() if there is none.
 TimePoint DeadlineOf(const grpc::ServerContextBase& context, Clock& clock);
 

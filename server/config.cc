@@ -83,6 +83,25 @@ CLI::Validator AutoOr(int least, int most) {
       "");
 }
 
+// As gRPC wants a key of text metadata.
+CLI::Validator MetadataKey() {
+  return CLI::Validator(
+      [](const std::string& value) -> std::string {
+        const bool good = std::all_of(value.begin(), value.end(), [](unsigned char c) {
+          return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-' || c == '_' ||
+                 c == '.';
+        });
+        if (good && !value.empty() && !value.ends_with("-bin") && !value.starts_with("grpc-") &&
+            value != "authorization") {
+          return "";
+        }
+        return absl::StrCat(Quoted(value),
+                            " is not a metadata key of lower-case letters, digits, '-', '_' and "
+                            "'.', other than authorization, grpc-... and ...-bin");
+      },
+      "");
+}
+
 }  // namespace
 
 void AddModelOptions(CLI::App& app, ModelSettings& settings) {
@@ -178,6 +197,91 @@ struct TextArgs {
   std::string file;
 };
 
+void AddBudgets(CLI::App& app, ServerConfig& config, const std::string& group) {
+  const auto add = [&](const char* flag, int64_t& value, const char* help) {
+    app.add_option(flag, value, help)
+        ->check(CLI::Range(int64_t{0}, kMost))
+        ->type_name("N")
+        ->capture_default_str()
+        ->group(group);
+  };
+  add("--max-requests-in-flight", config.max_requests_in_flight,
+      "Requests of all callers that may be unanswered before more are refused. 0, here and in the "
+      "next two: as many as come");
+  add("--max-bytes-in-flight", config.max_bytes_in_flight,
+      "Bytes of all unanswered requests before more are refused");
+  add("--max-pixels-in-flight", config.max_pixels_in_flight,
+      "Pixels of all photos that wait to be decoded, as their headers declare them, before more "
+      "are refused");
+}
+
+void AddLimits(CLI::App& app, ServerConfig& config, const std::string& group) {
+  const auto add = [&](const char* flag, int& value, int least, int most, const char* help) {
+    app.add_option(flag, value, help)
+        ->check(CLI::Range(least, most))
+        ->type_name("N")
+        ->capture_default_str()
+        ->group(group);
+  };
+  add("--max-message-bytes", config.max_message_bytes, 1024, 1 << 30,
+      "Largest request that is read; larger ones get RESOURCE_EXHAUSTED");
+  add("--max-connections", config.max_connections, 1, 100'000,
+      "Connections to gRPC's port at a time; callers beyond are hung up on. Each takes two of the "
+      "process's open files, whose limit is raised as far as it may be");
+  add("--max-concurrent-streams", config.max_concurrent_streams, 1, 100'000,
+      "Calls of one connection at a time; callers hold back more than these themselves");
+  add("--max-metadata-bytes", config.max_metadata_bytes, 1024, 1 << 20,
+      "Most metadata of a call, names and values; calls with more get RESOURCE_EXHAUSTED");
+  add("--handshake-timeout-seconds", config.handshake_timeout_s, 1, 3600,
+      "How long a new connection may take until it speaks HTTP/2, TLS included");
+  add("--keepalive-seconds", config.keepalive_s, 1, 86'400,
+      "A connection that was silent for so long is pinged, and closed without an answer");
+  add("--min-ping-interval-seconds", config.min_ping_interval_s, 0, 86'400,
+      "Callers without a call that ping more often than this are hung up on");
+  add("--max-connection-idle-seconds", config.max_connection_idle_s, 0, 86'400,
+      "A connection without a call for so long is closed, which callers open again by themselves; "
+      "0 keeps it");
+  add("--max-connection-age-seconds", config.max_connection_age_s, 0, 86'400 * 365,
+      "A connection this old gets no new calls, so that callers connect again: to another server, "
+      "and with a certificate that is checked again; 0 keeps it");
+}
+
+void AddSecurity(CLI::App& app, ServerConfig& config) {
+  const std::string group = "Security";
+  const auto add_file = [&](const char* flag, std::string& value, const char* help) {
+    app.add_option(flag, value, help)->type_name("FILE")->group(group);
+  };
+  add_file("--tls-cert", config.tls_certificate,
+           "Serve gRPC over TLS with this certificate and those that lead from it to the root, in "
+           "PEM format. It, the next two and --token-file are read again when they change and on "
+           "SIGHUP; what is wrong then leaves the old ones");
+  add_file("--tls-key", config.tls_key, "The certificate's key, in PEM format without pass phrase");
+  add_file("--tls-client-ca", config.tls_client_ca,
+           "Callers must show a certificate that one of these has signed (mutual TLS)");
+  add_file("--token-file", config.token_file,
+           "Callers must send \"authorization: Bearer TOKEN\". Each line: NAME SCOPES SHA256, for "
+           "example \"batch-job infer 5e88...\". infer: photos and all that tells of models; "
+           "admin: also to load and unload models and register shared memory");
+  app.add_option("--credentials-poll-seconds", config.credentials_poll_s,
+                 "How often these files are looked at. What changed is used once two looks saw the "
+                 "same; 0: on SIGHUP only")
+      ->check(CLI::Range(0, 86'400))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--client-id-metadata", config.client_id_metadata,
+                 "Tell callers without token and certificate apart by this metadata. Only where a "
+                 "trusted proxy writes it: anybody else may write what they like")
+      ->check(MetadataKey())
+      ->type_name("KEY")
+      ->group(group);
+  app.add_option("--reflection", config.reflection,
+                 "Tell callers, token or not, which services and messages there are")
+      ->type_name("BOOL")
+      ->default_str("true")
+      ->group(group);
+}
+
 // The one table of flags.
 void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
   app.option_defaults()->take_last();  // a later flag overrides an earlier one
@@ -236,32 +340,8 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
-  app.add_option("--max-message-bytes", config.max_message_bytes,
-                 "Largest request that is read; larger ones get RESOURCE_EXHAUSTED")
-      ->check(CLI::Range(1024, 1 << 30))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(network);
-  app.add_option("--max-requests-in-flight", config.max_requests_in_flight,
-                 "Requests of all callers that may be unanswered before more are refused. 0, here "
-                 "and in the next two: as many as come")
-      ->check(CLI::Range(int64_t{0}, kMost))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(network);
-  app.add_option("--max-bytes-in-flight", config.max_bytes_in_flight,
-                 "Bytes of all unanswered requests before more are refused")
-      ->check(CLI::Range(int64_t{0}, kMost))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(network);
-  app.add_option("--max-pixels-in-flight", config.max_pixels_in_flight,
-                 "Pixels of all photos that wait to be decoded, as their headers declare them, "
-                 "before more are refused")
-      ->check(CLI::Range(int64_t{0}, kMost))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(network);
+  AddLimits(app, config, network);
+  AddBudgets(app, config, network);
   app.add_option("--drain-timeout", config.drain_timeout_s,
                  "Seconds that accepted requests have to finish after SIGTERM")
       ->check(CLI::Range(0, 86'400))
@@ -275,6 +355,8 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("BOOL")
       ->default_str("false")
       ->group(network);
+
+  AddSecurity(app, config);
 
   const std::string photos = "Photos";
   app.add_option("--decode-threads", config.decode_threads,
@@ -391,6 +473,17 @@ absl::Status CheckModelControl(const ServerConfig& config) {
                    config.model_control, "\""));
 }
 
+absl::Status CheckSecurity(const ServerConfig& config) {
+  if (config.tls_certificate.empty() != config.tls_key.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.tls_key.empty() ? "--tls-cert" : "--tls-key", " is given without ",
+                     config.tls_key.empty() ? "--tls-key" : "--tls-cert", "; TLS needs both"));
+  }
+  if (config.tls_client_ca.empty() || !config.tls_certificate.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--tls-client-ca is given without --tls-cert and --tls-key, which TLS needs");
+}
+
 }  // namespace
 
 absl::Status CheckVersionLabel(const std::string& label, const std::string& version) {
@@ -422,6 +515,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   app.set_version_flag("--version",
                        absl::StrCat("dla-server ", kVersion, " (LibTorch ", kLibTorchVersion, ")"));
   AddOptions(app, line.config, text);
+  app.add_flag("--hash-token", line.hash_token,
+               "Read a token from standard input, print its SHA-256 for --token-file and exit")
+      ->group("Security");
   try {
     // CLI11 takes the arguments last first.
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
@@ -447,6 +543,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   }
   DLA_RETURN_IF_ERROR(CheckModelControl(line.config));
   DLA_RETURN_IF_ERROR(CheckBudgets(line.config));
+  DLA_RETURN_IF_ERROR(CheckSecurity(line.config));
   return line;
 }
 

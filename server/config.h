@@ -67,11 +67,27 @@ struct ServerConfig {
   int64_t max_requests_in_flight = 4096;
   int64_t max_bytes_in_flight = 256 << 20;
   int64_t max_pixels_in_flight = 1'000'000'000;
+  int max_connections = 1024;
+  int max_concurrent_streams = 256;  // of one connection
+  int max_metadata_bytes = 16 << 10;
+  int handshake_timeout_s = 10;
+  int keepalive_s = 60;
+  int min_ping_interval_s = 10;
+  int max_connection_idle_s = 900;  // 0: no limit, here and in the next
+  int max_connection_age_s = 0;
   bool exif_orientation = true;
   bool reduced_scale_decode = true;
 
   int64_t cache_bytes = 0;  // of the response cache; 0: none
   bool allow_shared_memory = false;
+
+  std::string tls_certificate;  // this and the next: both or neither
+  std::string tls_key;
+  std::string tls_client_ca;       // empty: callers need no certificate
+  std::string token_file;          // empty: callers need no token
+  int credentials_poll_s = 10;     // 0: on SIGHUP only
+  std::string client_id_metadata;  // empty: none
+  bool reflection = true;
 
   int drain_timeout_s = 30;
   std::string log_level = "info";
@@ -81,6 +97,7 @@ struct ServerConfig {
 struct CommandLine {
   ServerConfig config;
   std::string print_and_exit;  // text of --help or --version; empty: serve
+  bool hash_token = false;     // print the SHA-256 of what standard input holds
 };
 
 // Reads argv (without the program's name), then the file that --config names; flags win.

@@ -1,4 +1,6 @@
-// A small HTTP server: bounded, one request for each connection, its own few threads.
+// A small HTTP server: one request for each connection, its own few threads, a bound on the time
+// and the bytes of each. Callers that hold connections open and say nothing cannot take it away
+// from the others.
 #pragma once
 
 #include <functional>
@@ -34,9 +36,12 @@ class HttpServer {
   const std::string& address() const { return address_; }
 
  private:
+  class Bounded;
+  class Threads;
+
   HttpServer();
 
-  const std::unique_ptr<httplib::Server> server_;
+  const std::unique_ptr<Bounded> server_;
   std::string address_;
   std::thread thread_;
 };

@@ -11,6 +11,7 @@
 #include "server/infer_response.h"
 #include "server/infer_stream.h"
 #include "server/model_description.h"
+#include "server/refused_stream.h"
 #include "server/unary_call.h"
 #include "server/version.h"
 
@@ -131,6 +132,9 @@ grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
                                                        const inference::ModelReadyRequest* request,
                                                        inference::ModelReadyResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   const absl::Status status = CheckName(request->name());
   if (status.ok()) {
     const bool found = context_.service.registry.Find(request->name(), request->version()).ok();
@@ -142,6 +146,9 @@ grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
     grpc::CallbackServerContext* context, const inference::ServerMetadataRequest*,
     inference::ServerMetadataResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   response->set_name("dla-serve");
   response->set_version(kVersion);
   for (const char* extension : kExtensions) response->add_extensions(extension);
@@ -152,6 +159,9 @@ grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
 grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
     grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
     inference::ModelMetadataResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   const auto model = FindModel(context_.service.registry, request->name(), request->version());
   if (model.ok()) {
     FillMetadata(**model, *response);
@@ -165,6 +175,9 @@ grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
 grpc::ServerUnaryReactor* InferenceService::ModelConfig(
     grpc::CallbackServerContext* context, const inference::ModelConfigRequest* request,
     inference::ModelConfigResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   const auto model = FindModel(context_.service.registry, request->name(), request->version());
   if (model.ok()) FillConfig(**model, *response->mutable_config());
   return Reply(context, model.status());
@@ -174,14 +187,28 @@ grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerConte
                                                        const inference::ModelInferRequest* request,
                                                        inference::ModelInferResponse* response) {
   auto* reactor = new InferReactor(context_, *request, *response);
-  reactor->Start(ClientOf(*context), DeadlineOf(*context, context_.service.clock));
+  const absl::StatusOr<Identity> identity =
+      context_.service.gate.Admit(*context, Scope::kInfer, __func__);
+  if (!identity.ok()) {
+    reactor->End(identity.status());
+    return reactor;
+  }
+  reactor->Start(ClientIdOf(identity->name), DeadlineOf(*context, context_.service.clock));
   return reactor;
 }
 
 grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>*
 InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
-  auto* stream =
-      new InferStream(context_, ClientOf(*context), DeadlineOf(*context, context_.service.clock));
+  const absl::StatusOr<Identity> identity =
+      context_.service.gate.Admit(*context, Scope::kInfer, __func__);
+  if (!identity.ok()) {
+    RequestRecord(context_.service.unknown_model, Method::kModelStreamInfer, context_.service.clock)
+        .Finish(identity.status().code());
+    return new RefusedStream<inference::ModelInferRequest, inference::ModelStreamInferResponse>(
+        identity.status());
+  }
+  auto* stream = new InferStream(context_, ClientIdOf(identity->name),
+                                 DeadlineOf(*context, context_.service.clock));
   stream->Start();
   return stream;
 }
@@ -189,6 +216,9 @@ InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
 grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
     grpc::CallbackServerContext* context, const inference::ModelStatisticsRequest* request,
     inference::ModelStatisticsResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   auto add = [response](ServedModel& model) {
     inference::ModelStatistics& message = *response->add_model_stats();
     message.set_name(model.name());
@@ -213,6 +243,9 @@ grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
 grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
     grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest* request,
     inference::RepositoryIndexResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   for (const ModelState& model : context_.manager.Index()) {
     if (request->ready() && model.state != "READY") continue;
     auto& entry = *response->add_models();
@@ -227,6 +260,9 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
 grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
     grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
     inference::RepositoryModelLoadResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
     return Reply(context, status);
   }
@@ -244,6 +280,9 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
 grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
     grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
     inference::RepositoryModelUnloadResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
     return Reply(context, status);
   }
@@ -263,6 +302,9 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
 grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryStatus(
     grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
     inference::SystemSharedMemoryStatusResponse* response) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
   const auto regions = context_.regions->Status(request->name());
   if (!regions.ok()) return Reply(context, regions.status());
@@ -280,6 +322,9 @@ grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryRegister(
     grpc::CallbackServerContext* context,
     const inference::SystemSharedMemoryRegisterRequest* request,
     inference::SystemSharedMemoryRegisterResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
   return Reply(context, context_.regions->Register({.name = request->name(),
                                                     .key = request->key(),
@@ -291,6 +336,9 @@ grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryUnregister(
     grpc::CallbackServerContext* context,
     const inference::SystemSharedMemoryUnregisterRequest* request,
     inference::SystemSharedMemoryUnregisterResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   if (context_.regions == nullptr) return Reply(context, SharedMemoryIsOff());
   context_.regions->Unregister(request->name());
   return Reply(context, absl::OkStatus());
@@ -300,30 +348,45 @@ grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryUnregister(
 grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryStatus(
     grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest*,
     inference::CudaSharedMemoryStatusResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   return Reply(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryRegister(
     grpc::CallbackServerContext* context, const inference::CudaSharedMemoryRegisterRequest*,
     inference::CudaSharedMemoryRegisterResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   return Unsupported(context, kNoCudaMemory);
 }
 
 grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryUnregister(
     grpc::CallbackServerContext* context, const inference::CudaSharedMemoryUnregisterRequest*,
     inference::CudaSharedMemoryUnregisterResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   return Unsupported(context, kNoCudaMemory);
 }
 
 grpc::ServerUnaryReactor* InferenceService::TraceSetting(grpc::CallbackServerContext* context,
                                                          const inference::TraceSettingRequest*,
                                                          inference::TraceSettingResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   return Unsupported(context, "tracing is not supported; /metrics has the times of each stage");
 }
 
 grpc::ServerUnaryReactor* InferenceService::LogSettings(grpc::CallbackServerContext* context,
                                                         const inference::LogSettingsRequest*,
                                                         inference::LogSettingsResponse*) {
+  if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
+    return Reply(context, status);
+  }
   return Unsupported(context,
                      "the log cannot be changed while the server runs; start it with --log-level");
 }

@@ -109,6 +109,12 @@ class InferenceService final : public inference::GRPCInferenceService::CallbackS
                                         inference::LogSettingsResponse* response) override;
 
  private:
+  // OK if the caller may make this call.
+  absl::Status Check(const grpc::CallbackServerContext& call, Scope needed,
+                     absl::string_view method) const {
+    return context_.service.gate.Admit(call, needed, method).status();
+  }
+
   const InferenceContext context_;
 };
 

@@ -6,8 +6,10 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "grpc/support/log.h"
 #include "model/dla_model.h"
 #include "model/memory.h"
@@ -16,7 +18,10 @@
 #include "model/status_macros.h"
 #include "model/threads.h"
 #include "server/config.h"
+#include "server/log_value.h"
 #include "server/server.h"
+#include "server/token_table.h"
+#include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -62,13 +67,32 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
           .prepare_decode_thread = [] { dla::UseThreads(1); }};
 }
 
+// Escapes what would break a line in two or command a terminal, wherever it came from.
+class SafeMessage final : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&,
+              spdlog::memory_buf_t& line) override {
+    const std::string safe = dla::server::LogLine({message.payload.data(), message.payload.size()});
+    line.append(safe.data(), safe.data() + safe.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<SafeMessage>();
+  }
+};
+
 void SetUpLogging(const std::string& level) {
   auto logger = spdlog::stderr_logger_mt("dla-server");
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  auto format = std::make_unique<spdlog::pattern_formatter>();
+  format->add_flag<SafeMessage>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %*");
+  logger->set_formatter(std::move(format));
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(logger);
   // gRPC reports every refused connection as an error of its own.
-  gpr_set_log_function([](gpr_log_func_args* args) { spdlog::debug("grpc: {}", args->message); });
+  gpr_set_log_function([](gpr_log_func_args* args) {
+    // GRPC_TRACE has it print metadata, tokens included.
+    const bool secret = absl::StrContainsIgnoreCase(args->message, "authorization");
+    spdlog::debug("grpc: {}", secret ? "(a message about authorization)" : args->message);
+  });
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
@@ -82,14 +106,27 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-// On SIGHUP: version labels are the one setting that may change while the server serves.
-void ReadLabelsAgain(const std::vector<std::string>& args, dla::server::Server& server) {
+// On SIGHUP: what may change while the server serves.
+void ReadAgain(const std::vector<std::string>& args, dla::server::Server& server) {
+  server.ReloadCredentials();
   const auto line = dla::server::ParseCommandLine(args);
   if (line.ok()) {
     server.SetVersionLabels(line->config.version_labels);
   } else {
     spdlog::error("version labels stay as they are: {}", std::string(line.status().message()));
   }
+}
+
+// What --hash-token prints for the line that standard input holds.
+int HashToken() {
+  std::string token;
+  std::getline(std::cin, token);
+  if (token.empty()) {
+    std::cerr << "dla-server: standard input holds no token\n";
+    return 2;
+  }
+  std::cout << dla::server::HashToken(token) << "\n";
+  return 0;
 }
 
 }  // namespace
@@ -105,6 +142,7 @@ int main(int argc, char** argv) {
     std::cout << line->print_and_exit;
     return 0;
   }
+  if (line->hash_token) return HashToken();
   const ServerConfig& config = line->config;
   SetUpLogging(config.log_level);
   dla::KeepFreedMemory();
@@ -119,7 +157,7 @@ int main(int argc, char** argv) {
                (*server)->http_address(), (*server)->metrics_address());
 
   int signal = 0;
-  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) ReadLabelsAgain(args, **server);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) ReadAgain(args, **server);
   // A second signal ends the process at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   spdlog::info("draining signal={} timeout={}s", signal, config.drain_timeout_s);

@@ -4,14 +4,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
-#include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "model/status_macros.h"
 #include "server/address.h"
 #include "server/calibrator.h"
 #include "server/call_tracker.h"
 #include "server/classifier_service.h"
+#include "server/credential_files.h"
+#include "server/gatekeeper.h"
+#include "server/grpc_door.h"
 #include "server/http_routes.h"
 #include "server/http_server.h"
 #include "server/inference_service.h"
@@ -47,7 +48,8 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerConfig& config,
 
 // Destroyed from the last to the first: doors, then what stands behind them.
 struct Server::Parts {
-  Parts(const ServerConfig& config, const ServerDependencies& dependencies, const ThreadPlan& plan)
+  Parts(const ServerConfig& config, const ServerDependencies& dependencies, const ThreadPlan& plan,
+        std::unique_ptr<CredentialFiles> credential_files)
       : process_metrics(std::make_shared<ProcessMetrics>()),
         unknown_model(metrics.ForUnknownModel()),
         budgets({.requests = config.max_requests_in_flight,
@@ -68,7 +70,11 @@ struct Server::Parts {
                 dependencies.clock),
         calls(dependencies.clock),
         regions({.read_bytes = static_cast<uint64_t>(config.max_message_bytes)}),
-        context{.registry = registry,
+        gate(
+            {.tokens = credential_files->tokens(), .client_id_metadata = config.client_id_metadata},
+            dependencies.clock),
+        context{.gate = gate,
+                .registry = registry,
                 .pipeline = pipeline,
                 .calls = calls,
                 .budgets = budgets,
@@ -80,7 +86,7 @@ struct Server::Parts {
                    .ready = ready,
                    .regions = config.allow_shared_memory ? &regions : nullptr,
                    .manager = manager}),
-        grpc_address(config.grpc_address),
+        credentials(std::move(credential_files)),
         clock(dependencies.clock) {}
 
   Metrics metrics;
@@ -95,35 +101,27 @@ struct Server::Parts {
   std::atomic<bool> ready = false;
   CallTracker calls;
   SharedMemoryRegions regions;
+  Gatekeeper gate;
   const ServiceContext context;
   ClassifierService service;
   InferenceService inference;
-  std::string grpc_address;
+  const std::unique_ptr<CredentialFiles> credentials;
   Clock& clock;
   std::unique_ptr<HttpServer> metrics_http;
   std::unique_ptr<HttpServer> http;
-  std::unique_ptr<grpc::Server> grpc;
+  std::unique_ptr<GrpcDoor> grpc;
 };
 
 namespace {
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartGrpc(const ServerConfig& config,
-                                                        grpc::Service& service,
-                                                        grpc::Service& inference, int& port) {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort(config.grpc_address, grpc::InsecureServerCredentials(), &port);
-  // Otherwise a second server could take the same port and half of the requests.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(config.max_message_bytes);
-  builder.RegisterService(&service);
-  builder.RegisterService(&inference);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return CannotListen("gRPC", config.grpc_address, "--grpc-address");
+void WarnOfOpenDoors(const ServerConfig& config) {
+  const std::string host = SplitAddress(config.grpc_address).host;
+  const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
+  if (!config.token_file.empty() && config.tls_certificate.empty() && !loopback) {
+    spdlog::warn(
+        "tokens travel in plaintext: give --tls-cert and --tls-key, or let a proxy end TLS and "
+        "bind --grpc-address to 127.0.0.1");
   }
-  return server;
 }
 
 // How long calls are still refused by the service after the last accepted one was answered.
@@ -151,7 +149,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   ThreadPlan plan;
   plan.limits = ReadCpuLimits();
   plan.decode_threads = DecodeThreads(config.decode_threads, plan.limits);
-  auto parts = std::make_unique<Parts>(config, dependencies, plan);
+  DLA_ASSIGN_OR_RETURN(
+      std::unique_ptr<CredentialFiles> credentials,
+      CredentialFiles::Read({.tls = {.certificate = config.tls_certificate,
+                                     .key = config.tls_key,
+                                     .client_ca = config.tls_client_ca},
+                             .token_file = config.token_file,
+                             .poll = std::chrono::seconds(config.credentials_poll_s)},
+                            dependencies.clock));
+  auto parts = std::make_unique<Parts>(config, dependencies, plan, std::move(credentials));
 
   DLA_ASSIGN_OR_RETURN(
       parts->metrics_http,
@@ -175,14 +181,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
                             .max_batch = options.queue.max_batch}});
   }
 
-  int port = 0;
   const int threads_before = CountThreads();
-  DLA_ASSIGN_OR_RETURN(parts->grpc, StartGrpc(config, parts->service, parts->inference, port));
+  DLA_ASSIGN_OR_RETURN(parts->grpc, GrpcDoor::Start(config, {&parts->service, &parts->inference},
+                                                    parts->credentials->tls()));
   plan.grpc_threads = CountThreads() - threads_before;
   for (const std::string& warning : Warnings(plan)) spdlog::warn(warning);
   spdlog::info(ToString(plan));
-  parts->grpc_address = WithPort(config.grpc_address, port);
-  grpc::HealthCheckServiceInterface* health = parts->grpc->GetHealthCheckService();
+  WarnOfOpenDoors(config);
+  parts->credentials->Watch(parts->gate);
+  grpc::HealthCheckServiceInterface* health = &parts->grpc->health();
   for (const auto& model : parts->registry.models()) {
     health->SetServingStatus(model->name(), true);
   }
@@ -194,7 +201,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
 
 absl::Status Server::Drain(Duration timeout) {
   parts_->ready = false;
-  parts_->grpc->GetHealthCheckService()->Shutdown();  // for good, whatever is loaded meanwhile
+  parts_->grpc->health().Shutdown();  // for good, whatever is loaded meanwhile
   parts_->manager.Close();
   // gRPC itself closes last: it cancels calls that arrive while it does, where the service tells
   // them to go elsewhere. So callers that were just answered get a moment to hear that on their
@@ -219,7 +226,9 @@ void Server::SetVersionLabels(const std::map<std::string, VersionLabels>& labels
   });
 }
 
-const std::string& Server::grpc_address() const { return parts_->grpc_address; }
+void Server::ReloadCredentials() { parts_->credentials->Reload(); }
+
+const std::string& Server::grpc_address() const { return parts_->grpc->address(); }
 const std::string& Server::http_address() const { return parts_->http->address(); }
 const std::string& Server::metrics_address() const { return parts_->metrics_http->address(); }
 

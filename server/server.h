@@ -44,6 +44,10 @@ class Server {
   // Labels of all models from now on, by model. Does not block; what comes of it is in the log.
   void SetVersionLabels(const std::map<std::string, VersionLabels>& labels);
 
+  // Certificates and tokens are read again and used from now on; wrong ones leave the old. What
+  // comes of it is in the log.
+  void ReloadCredentials();
+
   // HOST:PORT with the ports that were really bound.
   const std::string& grpc_address() const;
   const std::string& http_address() const;

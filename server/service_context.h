@@ -4,6 +4,7 @@
 #include "server/admission.h"
 #include "server/call_tracker.h"
 #include "server/clock.h"
+#include "server/gatekeeper.h"
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/pipeline.h"
@@ -12,6 +13,7 @@ namespace dla::server {
 
 // All of it outlives the services.
 struct ServiceContext {
+  const Gatekeeper& gate;
   const ModelRegistry& registry;
   Pipeline& pipeline;
   CallTracker& calls;
