@@ -19,12 +19,13 @@ namespace {
 constexpr int kMaxPingStrikes = 2;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 
-// Adds reflection to one server. gRPC's own function would add it to all of the process.
-class Reflection final : public grpc::ServerBuilderOption {
+// gRPC adds reflection to every server of a process; this takes it from one.
+class NoReflection final : public grpc::ServerBuilderOption {
  public:
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    const std::string reflection = grpc::reflection::ProtoServerReflectionPlugin().name();
+    std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == reflection; });
   }
 };
 
@@ -63,8 +64,9 @@ absl::StatusOr<std::unique_ptr<GrpcDoor>> GrpcDoor::Start(
   door->address_ = WithPort(config.grpc_address, door->connections_->port());
 
   grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  if (config.reflection) builder.SetOption(std::make_unique<Reflection>());
+  if (!config.reflection) builder.SetOption(std::make_unique<NoReflection>());
   SetLimits(config, builder);
   for (grpc::Service* service : services) builder.RegisterService(service);
   door->tls_ = tls;

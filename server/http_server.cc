@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <deque>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -20,15 +23,25 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr int kThreads = 8;
+constexpr size_t kMaxWaiting = 256;
 constexpr size_t kMaxBodyBytes = 4096;  // no route takes a body
 constexpr int kMaxRequestBytes = 32 << 10;
+constexpr int kBacklog = 1024;
 constexpr auto kMaxTime = std::chrono::seconds(5);
+constexpr auto kTimeWhileOthersWait = std::chrono::milliseconds(50);
 
-// One connection, which has so much time and so many bytes, however many pieces they come in. The
-// library's own would begin its time anew with each byte.
+// The connections of one server that no thread has taken up yet.
+using Waiting = std::atomic<size_t>;
+
+// Set while a thread is to close the connection that it is given.
+thread_local bool hang_up = false;
+
+// One connection, which has so much time and so many bytes, however many pieces they come in: the
+// library's own would begin its time anew with each byte. While others wait it has far less time to
+// say what it wants, which is plenty for whoever asks at once.
 class BoundedStream final : public httplib::Stream {
  public:
-  explicit BoundedStream(socket_t socket) : socket_(socket) {}
+  BoundedStream(socket_t socket, const Waiting& waiting) : socket_(socket), waiting_(waiting) {}
 
   bool is_readable() const override { return Await(POLLIN); }
   bool is_writable() const override { return Await(POLLOUT); }
@@ -57,10 +70,11 @@ class BoundedStream final : public httplib::Stream {
  private:
   bool Await(short what) const {
     while (true) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - SteadyClock::now());
-      if (left.count() <= 0) return false;
+      const auto passed = SteadyClock::now() - start_;
+      const bool hurry = what == POLLIN && waiting_.load(std::memory_order_relaxed) > 0;
+      if (passed >= kMaxTime || (hurry && passed >= kTimeWhileOthersWait)) return false;
       pollfd wanted = {.fd = socket_, .events = what, .revents = 0};
-      const int count = poll(&wanted, 1, static_cast<int>(left.count()));
+      const int count = poll(&wanted, 1, kTimeWhileOthersWait.count());
       if (count > 0) return true;
       if (count < 0 && errno != EINTR) return false;
     }
@@ -83,74 +97,94 @@ class BoundedStream final : public httplib::Stream {
   }
 
   const socket_t socket_;
-  const SteadyClock::time_point end_ = SteadyClock::now() + kMaxTime;
+  const Waiting& waiting_;
+  const SteadyClock::time_point start_ = SteadyClock::now();
   int unread_ = kMaxRequestBytes;
 };
 
 }  // namespace
 
-// Where every thread has a connection that is slow to say what it wants and another one comes, the
-// one that has been there longest is hung up on. So callers who open connections and say nothing
-// take the place of each other, and who asks at once is answered.
 class HttpServer::Bounded final : public httplib::Server {
  public:
-  // To be called before a connection waits for a thread.
-  void MakeRoom() {
-    MutexLock lock(mu_);
-    ++waiting_;
-    if (static_cast<int>(connections_.size()) + waiting_ <= kThreads) return;
-    for (Connection& connection : connections_) {  // the oldest first
-      if (connection.hung_up) continue;
-      connection.hung_up = true;
-      ::shutdown(connection.socket, SHUT_RDWR);
-      return;
-    }
-  }
+  // Lets more connections wait in the kernel than the library's five, beyond which callers would
+  // try again after a second.
+  void LengthenBacklog() { (void)::listen(svr_sock_, kBacklog); }
+
+  Waiting& waiting() { return waiting_; }
 
  private:
-  struct Connection {
-    socket_t socket;
-    bool hung_up;
-  };
-
   bool process_and_close_socket(socket_t socket) override {
-    {
-      MutexLock lock(mu_);
-      --waiting_;
-      connections_.push_back({socket, false});
-    }
-    BoundedStream stream(socket);
-    bool closed = false;
-    const bool ok = process_request(stream, /*close_connection=*/true, closed, nullptr);
-    {
-      MutexLock lock(mu_);
-      connections_.erase(
-          std::find_if(connections_.begin(), connections_.end(),
-                       [socket](const Connection& each) { return each.socket == socket; }));
+    bool ok = false;
+    if (!hang_up) {
+      BoundedStream stream(socket, waiting_);
+      bool closed = false;
+      ok = process_request(stream, /*close_connection=*/true, closed, nullptr);
     }
     ::shutdown(socket, SHUT_RDWR);
     close(socket);
     return ok;
   }
 
-  Mutex mu_;
-  std::vector<Connection> connections_ ABSL_GUARDED_BY(mu_);
-  int waiting_ ABSL_GUARDED_BY(mu_) = 0;
+  Waiting waiting_ = 0;
 };
 
+// Takes up the newest connection first; hangs up on the oldest where too many wait. So callers who
+// hold connections open and say nothing take each other's places.
 class HttpServer::Threads final : public httplib::TaskQueue {
  public:
-  explicit Threads(Bounded& server) : server_(server), threads_(kThreads) {}
+  explicit Threads(Waiting& waiting) : waiting_(waiting) {
+    for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Run(); });
+  }
 
   void enqueue(std::function<void()> connection) override {
-    server_.MakeRoom();
-    threads_.enqueue(std::move(connection));
+    std::function<void()> oldest;
+    {
+      MutexLock lock(mu_);
+      connections_.push_back(std::move(connection));
+      if (connections_.size() > kMaxWaiting) {
+        oldest = std::move(connections_.front());
+        connections_.pop_front();
+      }
+      waiting_ = connections_.size();
+    }
+    changed_.NotifyOne();
+    if (!oldest) return;
+    hang_up = true;
+    oldest();
+    hang_up = false;
   }
-  void shutdown() override { threads_.shutdown(); }
+
+  void shutdown() override {
+    {
+      MutexLock lock(mu_);
+      stopping_ = true;
+    }
+    changed_.NotifyAll();
+    for (std::thread& thread : threads_) thread.join();
+  }
 
  private:
-  Bounded& server_;
-  httplib::ThreadPool threads_;
+  void Run() {
+    while (true) {
+      std::function<void()> newest;
+      {
+        MutexLock lock(mu_);
+        while (connections_.empty() && !stopping_) changed_.Wait(mu_);
+        if (connections_.empty()) return;
+        newest = std::move(connections_.back());
+        connections_.pop_back();
+        waiting_ = connections_.size();
+      }
+      newest();
+    }
+  }
+
+  Waiting& waiting_;
+  Mutex mu_;
+  CondVar changed_;
+  std::deque<std::function<void()>> connections_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::thread> threads_;
 };
 
 HttpServer::HttpServer() : server_(std::make_unique<Bounded>()) {}
@@ -159,7 +193,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     const Options& options, const std::function<void(httplib::Server&)>& add_routes) {
   std::unique_ptr<HttpServer> http(new HttpServer());
   Bounded& server = *http->server_;
-  server.new_task_queue = [&server] { return new Threads(server); };
+  server.new_task_queue = [&server] { return new Threads(server.waiting()); };
   server.set_payload_max_length(kMaxBodyBytes);
   // The library's default sets SO_REUSEPORT, with which two servers share a port unnoticed.
   server.set_socket_options([](socket_t socket) {
@@ -176,6 +210,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     port = -1;
   }
   if (port <= 0) return CannotListen(options.purpose, options.address, options.flag);
+  server.LengthenBacklog();
   http->address_ = WithPort(options.address, port);
   http->thread_ = std::thread([&server] { server.listen_after_bind(); });
   // stop() does nothing before the thread has begun to listen.

@@ -17,10 +17,15 @@ constexpr const char* kRefusalNames[] = {"queue", "requests", "bytes", "pixels",
 // The codes that the service answers with. Their series exist from the start, so that rates are
 // right from the first error on.
 constexpr absl::StatusCode kAnswered[] = {
-    absl::StatusCode::kOk,          absl::StatusCode::kCancelled,
-    absl::StatusCode::kInternal,    absl::StatusCode::kInvalidArgument,
-    absl::StatusCode::kNotFound,    absl::StatusCode::kDeadlineExceeded,
-    absl::StatusCode::kUnavailable, absl::StatusCode::kResourceExhausted,
+    absl::StatusCode::kOk,
+    absl::StatusCode::kCancelled,
+    absl::StatusCode::kInternal,
+    absl::StatusCode::kInvalidArgument,
+    absl::StatusCode::kNotFound,
+    absl::StatusCode::kDeadlineExceeded,
+    absl::StatusCode::kUnavailable,
+    absl::StatusCode::kResourceExhausted,
+    absl::StatusCode::kUnauthenticated,
 };
 
 const Buckets& StageBuckets() {

@@ -37,8 +37,9 @@ grpc_ssl_certificate_config_reload_status TlsCredentials::Fetch(
   if (!credentials.changed_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const TlsFiles& files = credentials.files_;
   const grpc_ssl_pem_key_cert_pair pair = {files.key.c_str(), files.certificate.c_str()};
-  *config = grpc_ssl_server_certificate_config_create(
-      files.client_ca.empty() ? nullptr : files.client_ca.c_str(), &pair, 1);
+  // gRPC insists on roots, even where it asks nobody for a certificate and they mean nothing.
+  const std::string& roots = files.client_ca.empty() ? files.certificate : files.client_ca;
+  *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
   credentials.changed_ = false;
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
