@@ -1,5 +1,6 @@
 #include "model/image_codec.h"
 
+#include <algorithm>
 #include <new>
 #include <opencv2/core.hpp>
 #include <utility>
@@ -14,15 +15,20 @@ namespace dla {
 namespace codec {
 
 absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height,
-                       int64_t max_pixels) {
+                       const DecodeOptions& options) {
   if (width < 1 || height < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat(format, ": no pixels, the header says ", width, " x ", height));
   }
-  if (width * height > max_pixels) {
-    return absl::InvalidArgumentError(absl::StrCat(format, ": ", width, " x ", height, " is ",
-                                                   width * height, " pixels, at most ", max_pixels,
-                                                   " are accepted; send a smaller photo"));
+  if (std::max(width, height) > options.max_side) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(format, ": ", width, " x ", height, " has a side of ", std::max(width, height),
+                     " pixels, at most ", options.max_side, " are accepted; send a smaller photo"));
+  }
+  if (width * height > options.max_pixels) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        format, ": ", width, " x ", height, " is ", width * height, " pixels, at most ",
+        options.max_pixels, " are accepted; send a smaller photo"));
   }
   return absl::OkStatus();
 }
@@ -43,7 +49,17 @@ struct Turn {
   const bool flip_y;
 };
 
+// OpenCV tells standard error of every exception that it throws, unless it has a handler.
+void KeepOpenCvQuiet() {
+  static const bool once = [] {
+    cv::redirectError([](int, const char*, const char*, const char*, int, void*) { return 0; });
+    return true;
+  }();
+  (void)once;
+}
+
 Image Apply(const Turn& turn, Image image) {
+  KeepOpenCvQuiet();
   if (turn.transpose) {
     Image transposed;
     transposed.height = image.width;

@@ -20,6 +20,14 @@ struct DecodeOptions {
   // Photos whose header declares more than this many pixels are refused before anything is decoded.
   int64_t max_pixels = 100'000'000;
 
+  // Nor may a side be longer. More than any camera makes; the formats allow JPEG 65,500, WebP
+  // 16,383 and PNG 2^31 - 1.
+  int64_t max_side = 65'535;
+
+  // A progressive JPEG has about ten scans. Each costs a pass over all pixels, however short it is,
+  // so a small file could take hours.
+  int max_jpeg_scans = 100;
+
   // Turn the photo as its EXIF Orientation says (what a viewer shows; timm's own loader does not).
   bool apply_exif_orientation = true;
 
@@ -59,9 +67,10 @@ struct DecodedImage {
 // Decodes one photo. The format is told by the first bytes; no other decoder is ever tried.
 // Grey, palette, alpha, 16-bit and CMYK become RGB as Pillow's Image.convert("RGB") makes them.
 // INVALID_ARGUMENT: empty, not JPEG/PNG/WebP (the message names what it looks like), truncated,
-// corrupt, an animation, or over max_pixels. RESOURCE_EXHAUSTED: out of memory. What
-// options.proceed returns when that is not OK. Nothing is allocated from a size that has not been
-// checked. Thread-safe.
+// corrupt, an animation, or over a limit, which the message names with the value. What
+// options.proceed returns when that is not OK. RESOURCE_EXHAUSTED: out of memory; needs about 3
+// bytes for each pixel, for a progressive JPEG 9. Nothing is allocated from a size that has not
+// been checked, and nothing is written to standard error. Thread-safe.
 absl::StatusOr<DecodedImage> DecodeImage(absl::string_view bytes, const DecodeOptions& options);
 
 }  // namespace dla

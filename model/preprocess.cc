@@ -133,6 +133,8 @@ absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
                                 const LoadImageOptions& options, Proceed proceed) {
   DecodeOptions decode;
   decode.max_pixels = options.max_pixels;
+  decode.max_side = options.max_side;
+  decode.max_jpeg_scans = options.max_jpeg_scans;
   decode.apply_exif_orientation = options.apply_exif_orientation;
   decode.proceed = std::move(proceed);
   // Nearest picks single pixels, so it would see other ones.

@@ -16,7 +16,10 @@ namespace dla {
 absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec);
 
 struct LoadImageOptions {
-  int64_t max_pixels = 100'000'000;
+  // As in DecodeOptions.
+  int64_t max_pixels = DecodeOptions().max_pixels;
+  int64_t max_side = DecodeOptions().max_side;
+  int max_jpeg_scans = DecodeOptions().max_jpeg_scans;
   bool apply_exif_orientation = true;
   // Decode JPEGs that are much larger than needed at a reduced scale, while the short side stays at
   // least twice the resize target. Much faster; pixels differ from timm's by about half a level of

@@ -19,15 +19,16 @@ struct Decoded {
   int reduction = 1;  // a pixel of the image is so many high and wide of the full photo; 1, 2, 4, 8
 };
 
-// Each checks the size in the header against options.max_pixels before it allocates pixels, and
+// Each checks the size in the header against the options before it allocates pixels, and
 // puts out what Pillow's Image.open(...).convert("RGB") does. INVALID_ARGUMENT for what Pillow
 // refuses. Thread-safe.
 absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions& options);
 absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& options);
 absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions& options);
 
-// INVALID_ARGUMENT unless both sides are at least 1 and width * height <= max_pixels.
+// INVALID_ARGUMENT unless both sides are at least 1 and within the options' limits.
 // Both sides < 2^31.
-absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height, int64_t max_pixels);
+absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height,
+                       const DecodeOptions& options);
 
 }  // namespace dla::codec

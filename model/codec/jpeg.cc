@@ -21,14 +21,13 @@
 namespace dla::codec {
 namespace {
 
-// A progressive photo has about ten scans. Each costs a pass over all pixels, however short it is.
-constexpr int kMaxScans = 100;
 constexpr int kExifMarker = JPEG_APP0 + 1;
 
 // Owns a libjpeg decompressor over bytes in memory. libjpeg reports errors by longjmp.
 class JpegReader {
  public:
-  JpegReader(absl::string_view bytes, const Proceed& proceed) : pacer_(proceed) {
+  JpegReader(absl::string_view bytes, const DecodeOptions& options)
+      : max_scans_(options.max_jpeg_scans), pacer_(options.proceed) {
     info_.err = jpeg_std_error(&errors_);
     errors_.error_exit = [](j_common_ptr info) { std::longjmp(Self(info)->jump_, 1); };
     errors_.emit_message = [](j_common_ptr, int) {};  // warnings, as Pillow ignores them
@@ -50,8 +49,8 @@ class JpegReader {
     progress_.progress_monitor = [](j_common_ptr info) {
       JpegReader* self = Self(info);
       if (!self->pacer_.Go(self->work_step_)) info->err->error_exit(info);
-      if (self->info_.input_scan_number <= kMaxScans) return;
-      self->failure_ = "it has more than 100 scans";
+      if (self->info_.input_scan_number <= self->max_scans_) return;
+      self->too_many_scans_ = true;
       info->err->error_exit(info);
     };
   }
@@ -84,6 +83,11 @@ class JpegReader {
       return absl::OkStatus();
     }
     if (!pacer_.status().ok()) return pacer_.status();
+    if (too_many_scans_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("JPEG: ", info_.input_scan_number, " scans or more, at most ", max_scans_,
+                       " are accepted; save the photo as an ordinary JPEG"));
+    }
     if (failure_ != nullptr) return absl::InvalidArgumentError(absl::StrCat("JPEG: ", failure_));
     char message[JMSG_LENGTH_MAX];
     errors_.format_message(reinterpret_cast<j_common_ptr>(&info_), message);
@@ -106,6 +110,8 @@ class JpegReader {
   jpeg_progress_mgr progress_ = {};
   std::jmp_buf jump_;
   const char* failure_ = nullptr;  // what libjpeg has no words for
+  const int max_scans_;
+  bool too_many_scans_ = false;
   Pacer pacer_;
   int64_t work_step_ = 0;
 };
@@ -151,11 +157,11 @@ void InvertedCmykToRgb(const uint8_t* cmyk, int width, uint8_t* rgb) {
 
 absl::StatusOr<Decoded> DecodeJpeg(absl::string_view bytes, const DecodeOptions& options) {
   DLA_ASSIGN_OR_RETURN(const ImageSize size, JpegSize(bytes));
-  DLA_RETURN_IF_ERROR(CheckSize("JPEG", size.width, size.height, options.max_pixels));
-  JpegReader reader(bytes, options.proceed);
+  DLA_RETURN_IF_ERROR(CheckSize("JPEG", size.width, size.height, options));
+  JpegReader reader(bytes, options);
   jpeg_decompress_struct& info = reader.info();
   DLA_RETURN_IF_ERROR(reader.ReadHeader(options.apply_exif_orientation));
-  DLA_RETURN_IF_ERROR(CheckSize("JPEG", info.image_width, info.image_height, options.max_pixels));
+  DLA_RETURN_IF_ERROR(CheckSize("JPEG", info.image_width, info.image_height, options));
   const int components = info.num_components;
   if (components != 1 && components != 3 && components != 4) {
     return absl::InvalidArgumentError(

@@ -45,10 +45,15 @@ class PngReader {
   }
 
   // To be called once, first.
-  absl::Status ReadHeader() {
-    return Try([this] {
+  absl::Status ReadHeader(const ImageSize& size) {
+    return Try([this, &size] {
       png_set_read_fn(png_, this, OnRead);
-      png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // CheckSize does it
+      png_set_user_limits(png_, static_cast<png_uint_32>(size.width),
+                          static_cast<png_uint_32>(size.height));
+      // Of chunks other than the palette nothing is kept, see below; should libpng keep any for all
+      // that, then little.
+      png_set_chunk_cache_max(png_, 1);
+      png_set_chunk_malloc_max(png_, 1 << 20);
       png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
       // Text and colour profiles are of no use here, and may inflate to gigabytes.
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
@@ -146,15 +151,15 @@ absl::StatusOr<Decoded> DecodePng(absl::string_view bytes, const DecodeOptions& 
   // Before libpng looks at it, so that a photo that is too large is refused as that, whatever else
   // is wrong with it.
   DLA_ASSIGN_OR_RETURN(const ImageSize size, PngSize(bytes));
-  DLA_RETURN_IF_ERROR(CheckSize("PNG", size.width, size.height, options.max_pixels));
+  DLA_RETURN_IF_ERROR(CheckSize("PNG", size.width, size.height, options));
   PngReader reader(bytes, options.proceed);
   if (!reader.ok()) return absl::ResourceExhaustedError("PNG: out of memory");
   png_structp png = reader.png();
   png_infop info = reader.info();
-  DLA_RETURN_IF_ERROR(reader.ReadHeader());
+  DLA_RETURN_IF_ERROR(reader.ReadHeader(size));
   const int64_t width = png_get_image_width(png, info);
   const int64_t height = png_get_image_height(png, info);
-  DLA_RETURN_IF_ERROR(CheckSize("PNG", width, height, options.max_pixels));
+  DLA_RETURN_IF_ERROR(CheckSize("PNG", width, height, options));
 
   const int depth = png_get_bit_depth(png, info);
   const int color_type = png_get_color_type(png, info);

@@ -77,14 +77,15 @@ absl::Status DecodeSlices(absl::string_view bytes, const Proceed& proceed,
 }  // namespace
 
 absl::StatusOr<Decoded> DecodeWebp(absl::string_view bytes, const DecodeOptions& options) {
-  DLA_RETURN_IF_ERROR(WebpSize(bytes).status());
+  DLA_ASSIGN_OR_RETURN(const ImageSize size, WebpSize(bytes));
+  DLA_RETURN_IF_ERROR(CheckSize("WebP", size.width, size.height, options));
   const uint8_t* data = reinterpret_cast<const uint8_t*>(bytes.data());
   WebPDecoderConfig config;
   if (WebPInitDecoderConfig(&config) == 0) return absl::InternalError("WebP: wrong libwebp");
   DLA_RETURN_IF_ERROR(ToStatus(WebPGetFeatures(data, bytes.size(), &config.input)));
   const int width = config.input.width;
   const int height = config.input.height;
-  DLA_RETURN_IF_ERROR(CheckSize("WebP", width, height, options.max_pixels));
+  DLA_RETURN_IF_ERROR(CheckSize("WebP", width, height, options));
   if (config.input.has_animation != 0) {
     return absl::InvalidArgumentError("WebP: an animation; send a still photo");
   }
