@@ -7,7 +7,8 @@ class RealClock final : public Clock {
  public:
   TimePoint Now() override { return std::chrono::steady_clock::now(); }
 
-  void WaitUntil(CondVar& cv, Mutex& mu, TimePoint deadline) override {
+  void WaitUntil(CondVar& cv, Mutex& mu, TimePoint deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) override {
     cv.WaitUntil(mu, deadline);
   }
 };

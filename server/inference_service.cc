@@ -272,7 +272,7 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
     config = value.string_param();
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  context_.manager.Load(request->model_name(), std::move(config),
+  context_.manager.Load(request->model_name(), config,
                         [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
   return reactor;
 }

@@ -91,7 +91,7 @@ absl::Status ModelManager::LoadInitial() {
   for (const ModelSource& source : sources) {
     Listings& listings = listings_[source.name];
     listings.tried = listings.seen = FolderListing(source.folder);
-    const absl::Status loaded = Apply(source, ValueOrNone(labels_, source.name), /*reuse=*/false);
+    absl::Status loaded = Apply(source, ValueOrNone(labels_, source.name), /*reuse=*/false);
     if (loaded.ok()) continue;
     if (config_.model_control != "poll") return loaded;
     spdlog::warn("{}", std::string(loaded.message()));
@@ -138,7 +138,7 @@ void ModelManager::Submit(std::function<absl::Status()> run, Done done) {
   if (refused.ok()) {
     changed_.NotifyAll();
   } else {
-    std::move(done)(refused);
+    std::move(done)(refused);  // NOLINT(bugprone-use-after-move): a refused one was not moved
   }
 }
 
@@ -173,7 +173,7 @@ void ModelManager::Work() {
   }
 }
 
-void ModelManager::Load(std::string name, std::string config_json, Done done) {
+void ModelManager::Load(std::string name, const std::string& config_json, Done done) {
   absl::StatusOr<std::optional<VersionLabels>> labels = ReadConfig(config_json);
   absl::Status refused = labels.status();
   if (!accepts_control()) {

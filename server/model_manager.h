@@ -70,7 +70,7 @@ class ModelManager {
   // changed are not loaded again. `done` is called once, perhaps before this returns, else by the
   // manager's thread: NOT_FOUND for a model or version that does not exist, INVALID_ARGUMENT names
   // a key of `config_json`, RESOURCE_EXHAUSTED when too many wait, or what loading failed with.
-  void Load(std::string name, std::string config_json, Done done);
+  void Load(std::string name, const std::string& config_json, Done done);
 
   // From `done` on the model takes no requests; those that it has are answered. OK for a model that
   // is not loaded, NOT_FOUND for one that does not exist.

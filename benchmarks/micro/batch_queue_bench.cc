@@ -56,7 +56,8 @@ void QueueUnderContention(benchmark::State& state) {
     for (std::thread& thread : takers) thread.join();
     batches += taken;
   }
-  const double photos = static_cast<double>(state.iterations()) * (kPhotos / producers * producers);
+  const int pushed = kPhotos / producers * producers;
+  const double photos = static_cast<double>(state.iterations()) * pushed;
   state.counters["photos/s"] = benchmark::Counter(photos, benchmark::Counter::kIsRate);
   state.counters["batch"] = photos / static_cast<double>(batches);
 }

@@ -82,7 +82,7 @@ nlohmann::json Measure(const dla::Model& model, const std::vector<std::string>& 
                        double seconds) {
   const dla::InputSpec& input = model.info().input;
   std::atomic<size_t> next = 0;
-  const Step decode = [&] {
+  Step decode = [&] {
     (void)dla::LoadImage(photos[next++ % photos.size()], input, {}).value();
     return 1;
   };

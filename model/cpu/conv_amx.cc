@@ -117,6 +117,7 @@ AmxKernel::AmxKernel(const ConvSpec& spec)
       relu_(spec.relu) {
   panel_bytes_ = static_cast<int64_t>(taps_.size()) * 2 * kTileBytes;
   memory_ = std::make_unique<char[]>(spec.panels * (panel_bytes_ + 128) + 64);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the next multiple of a cache line
   weights_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.get()) + 63) / 64 * 64);
   bias_ = reinterpret_cast<float*>(weights_ + spec.panels * panel_bytes_);
   std::copy_n(spec.bias.data(), spec.panels * kCell, bias_);

@@ -245,8 +245,8 @@ std::unique_ptr<const ConvKernel> MakeWinogradKernel(const ConvSpec& spec,
   constexpr int kMostPlanes = 8;
   // The last tile is computed whole, however few blocks it has.
   const int blocks = ((geometry.height + 1) / 2) * ((geometry.width + 1) / 2);
-  const double tiles = (blocks + kBlocks - 1) / kBlocks;
-  const double pixel_tiles = (geometry.height * geometry.width + kPixels - 1) / kPixels;
+  const int tiles = (blocks + kBlocks - 1) / kBlocks;
+  const int pixel_tiles = (geometry.height * geometry.width + kPixels - 1) / kPixels;
   const bool pays = tiles * kElements * 1.3 < pixel_tiles * 9;
   if (spec.taps.size() > 9 * kMostPlanes || !pays) return nullptr;
   return std::make_unique<WinogradKernel>(spec, geometry);

@@ -130,7 +130,6 @@ CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source, const I
     : kernels_(kernels),
       plan_(MakePlan(layout, source, input.height, input.width, kernels)),
       stem_(input, plan_),
-      classes_(layout.num_classes),
       features_(layout.embedding_size),
       fc_weight_(source("fc.weight")),
       fc_bias_(source("fc.bias")) {}

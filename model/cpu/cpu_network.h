@@ -46,7 +46,6 @@ class CpuNetwork final : public Network {
   const KernelSet& kernels_;
   const Plan plan_;
   const Stem stem_;
-  const int classes_;
   const int features_;
   std::vector<float> fc_weight_;  // [classes, features]
   std::vector<float> fc_bias_;

@@ -41,6 +41,7 @@ void ThreadTeam::Run(absl::FunctionRef<void(int part)> work) {
   round_.notify_all();
   work(0);
   for (int busy; (busy = busy_.load(std::memory_order_acquire)) > 0;) AwaitChange(busy_, busy);
+  work_ = nullptr;
 }
 
 void ThreadTeam::RunRanges(int64_t count,

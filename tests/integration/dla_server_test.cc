@@ -25,7 +25,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string Photo(const std::string& name) {
-  const std::string bytes = ReadFile(DLA_TEST_DATA "/photos/" + name);
+  std::string bytes = ReadFile(DLA_TEST_DATA "/photos/" + name);
   EXPECT_FALSE(bytes.empty()) << name;
   return bytes;
 }
@@ -217,7 +217,7 @@ TEST_F(DlaServerTest, SaysWhatIsWrongWithAPhotoAndLivesOn) {
                         {"Dear Sir or Madam, please find attached", "text"},
                         {rose.substr(0, rose.size() / 2), "truncated"},
                         {HugePng(), "100000"},
-                        {"GIF89a\x01\x00\x01\x00", "GIF"}};
+                        {std::string("GIF89a\x01\x00\x01\x00", 10), "GIF"}};
   for (const Case& bad : cases) {
     const grpc::Status status = ClassifyImage(bad.image);
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.message;

@@ -119,7 +119,7 @@ grpc::Status FakeClassifier::Classify(grpc::ServerContext* context,
     most_at_once_ = std::max(most_at_once_, ++at_once_);
     more_calls_.notify_all();
   }
-  const grpc::Status status = handler_(*request, *context, *response);
+  grpc::Status status = handler_(*request, *context, *response);
   const std::lock_guard lock(mu_);
   --at_once_;
   return status;

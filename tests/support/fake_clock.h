@@ -11,7 +11,8 @@ namespace dla::server {
 class FakeClock final : public Clock {
  public:
   TimePoint Now() override;
-  void WaitUntil(CondVar& cv, Mutex& mu, TimePoint deadline) override;
+  void WaitUntil(CondVar& cv, Mutex& mu, TimePoint deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) override;
 
   // Moves the time forward and wakes all who wait for a moment that has now come.
   void Advance(Duration step);

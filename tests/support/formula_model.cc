@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -42,6 +43,14 @@ uint16_t ToBf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// Rounded to the nearest, ties to even; |value| < 65520. Not every compiler has a type for it.
+uint16_t ToF16(float value) {
+  const int exponent = std::max(std::ilogb(value) + 1, -13);
+  const float fraction = std::nearbyint(std::ldexp(std::abs(value), 11 - exponent));
+  const int bits = (exponent + 13) * 1024 + static_cast<int>(fraction);
+  return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000 : 0));
+}
+
 template <typename T>
 void Append(T value, std::vector<uint8_t>& bytes) {
   const auto* begin = reinterpret_cast<const uint8_t*>(&value);
@@ -75,7 +84,7 @@ FormulaTensor MakeFormulaTensor(absl::string_view name, const std::vector<int64_
         Append(value, tensor.bytes);
         break;
       case DType::kF16:
-        Append(static_cast<_Float16>(value), tensor.bytes);
+        Append(ToF16(value), tensor.bytes);
         break;
       case DType::kBF16:
         Append(ToBf16(value), tensor.bytes);

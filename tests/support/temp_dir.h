@@ -31,7 +31,7 @@ class TempDir {
 
   // Writes a file, makes the folders above it, and returns its path.
   std::string Write(const std::string& name, const std::string& bytes) const {
-    const std::string path = Path(name);
+    std::string path = Path(name);
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
     std::ofstream(path, std::ios::binary) << bytes;
     return path;

@@ -94,16 +94,17 @@ TEST_F(CalibrationCacheTest, ReplacesWhatItHoldsForTheSameKeyAndKeepsTheRest) {
 TEST_F(CalibrationCacheTest, UsesAResultForNothingElse) {
   ASSERT_TRUE(cache_.Store(Record()).ok());
   const CalibrationKey good = Record().key;
-  for (const auto change : {
-           +[](CalibrationKey& key) { key.architecture = "dla60"; },
-           +[](CalibrationKey& key) { key.precision = "fp32"; },
-           +[](CalibrationKey& key) { key.height = 320; },
-           +[](CalibrationKey& key) { key.width = 320; },
-           +[](CalibrationKey& key) { key.classes = 5; },
-           +[](CalibrationKey& key) { key.program = "dla-server 0.2.0"; },
-           +[](CalibrationKey& key) { key.optimize = "latency"; },
-           +[](CalibrationKey& key) { key.fixed = {}; },
-       }) {
+  constexpr void (*kChanges[])(CalibrationKey&) = {
+      [](CalibrationKey& key) { key.architecture = "dla60"; },
+      [](CalibrationKey& key) { key.precision = "fp32"; },
+      [](CalibrationKey& key) { key.height = 320; },
+      [](CalibrationKey& key) { key.width = 320; },
+      [](CalibrationKey& key) { key.classes = 5; },
+      [](CalibrationKey& key) { key.program = "dla-server 0.2.0"; },
+      [](CalibrationKey& key) { key.optimize = "latency"; },
+      [](CalibrationKey& key) { key.fixed = {}; },
+  };
+  for (const auto change : kChanges) {
     CalibrationKey key = good;
     change(key);
     EXPECT_FALSE(cache_.Find(key).record.has_value());

@@ -77,7 +77,7 @@ TEST_F(PhotoSenderTest, KeepsTheOrderWhateverComesFirst) {
   Event second_answered;
   FakeClassifier server([&](const auto& request, auto& context, auto& response) {
     if (request.image() == "0") second_answered.Wait();
-    const grpc::Status status = FakeClassifier::DefaultAnswer(request, context, response);
+    grpc::Status status = FakeClassifier::DefaultAnswer(request, context, response);
     if (request.image() == "2") second_answered.Set();
     return status;
   });

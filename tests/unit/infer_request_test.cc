@@ -87,7 +87,7 @@ TEST_F(InferRequestTest, TakesPixelsRawAndTyped) {
   EXPECT_EQ(photo.width, 2);
 
   auto& contents = *SetInput("pixels", "UINT8", {1, 1, 1, 3}).mutable_inputs(0)->mutable_contents();
-  for (const uint32_t value : {'r', 'g', 'b'}) contents.add_uint_contents(value);
+  for (const unsigned char value : {'r', 'g', 'b'}) contents.add_uint_contents(value);
   task = Parse();
   ASSERT_TRUE(task.ok()) << task.status();
   EXPECT_EQ(std::get<RawPhoto>(task->photos[0]).pixels, "rgb");

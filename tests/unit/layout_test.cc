@@ -69,7 +69,8 @@ TEST(LayoutTest, NamesTensorsAsTimmDoes) {
 
 TEST(LayoutTest, HalvesTheResolutionOncePerTree) {
   for (const Architecture& architecture : AllArchitectures()) {
-    for (const TreeLayout& tree : LayoutOf(architecture.name).trees) {
+    const NetworkLayout layout = LayoutOf(architecture.name);
+    for (const TreeLayout& tree : layout.trees) {
       int halvings = 0;
       const TreeLayout* node = &tree;
       for (; !node->subtrees.empty(); node = &node->subtrees.front()) {

@@ -111,7 +111,7 @@ TEST(LoadTargetTest, ReadsWhatKserveAnswers) {
   }
 }
 
-class HttpTargetTest : public testing::Test {
+class HttpTargetTest : public ::testing::Test {
  protected:
   void SetUp() override {
     server_.Post("/classify", [this](const httplib::Request& request, httplib::Response& response) {

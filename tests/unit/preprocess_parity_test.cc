@@ -96,7 +96,7 @@ Difference Compare(const Image& a, const Image& b) {
   return difference;
 }
 
-class PreprocessParityTest : public testing::TestWithParam<Case> {};
+class PreprocessParityTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(PreprocessParityTest, DecodesToPillowsPixels) {
   DecodeOptions options;
@@ -125,7 +125,7 @@ TEST_P(PreprocessParityTest, PreparesTimmsPixels) {
   EXPECT_EQ(difference.max, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(, PreprocessParityTest, testing::ValuesIn(ReadCases()),
+INSTANTIATE_TEST_SUITE_P(, PreprocessParityTest, ::testing::ValuesIn(ReadCases()),
                          [](const auto& instance) { return instance.param.name; });
 
 // How far the pixels of a reduced-scale decode may be from timm's: mean of the absolute

@@ -27,8 +27,6 @@ constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
 class CallersMemory {
  public:
   explicit CallersMemory(size_t size) {
-    static std::atomic<int> count = 0;
-    key_ = absl::StrCat("/dla_test_", getpid(), "_", count++);
     fd_ = shm_open(key_.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd_ < 0) throw std::system_error(errno, std::generic_category());
     Resize(size);
@@ -70,7 +68,12 @@ class CallersMemory {
     munmap(memory, mapped);
   }
 
-  std::string key_;
+  static int NextNumber() {
+    static std::atomic<int> count = 0;
+    return count++;
+  }
+
+  std::string key_ = absl::StrCat("/dla_test_", getpid(), "_", NextNumber());
   int fd_ = -1;
 };
 
