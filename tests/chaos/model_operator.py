@@ -98,5 +98,5 @@ def operate(run):
         if code != expected:
             run.problem(f"{name}: {code} {message!r}, not {expected}")
         run.pause(0.5)
-    repository.load(GUEST)
+    repository.load(GUEST, '{"version_labels": {}}')
     repository.channel.close()
