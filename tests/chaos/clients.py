@@ -6,6 +6,7 @@ all: it is "given up".
 """
 
 import collections
+import functools
 import os
 import pathlib
 import queue
@@ -19,9 +20,7 @@ import threading
 import time
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import \
-    ProtoReflectionDescriptorDatabase
+from google.protobuf import descriptor_pb2, message_factory
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 LOST_AFTER = 60  # seconds without an answer
@@ -112,20 +111,23 @@ class Run:
         return GOOD | codes | ({"NOT_FOUND"} if self.model == "guest" else set())
 
 
-class Classifier:
-    """dla.v1.Classifier on a channel; its messages are what the server's reflection says."""
+@functools.cache
+def messages():
+    """{name: class} of dla.v1; by protoc, which building needs anyway. Reflection would do, too, but it
+    runs on another part of gRPC, which is not built with a sanitizer."""
+    proto = pathlib.Path(__file__).resolve().parent.parent.parent / "proto"
+    files = subprocess.run(
+        ["protoc", "--include_imports", "--descriptor_set_out=/dev/stdout", f"-I{proto}",
+         "dla/v1/classifier.proto"], check=True, stdout=subprocess.PIPE).stdout
+    classes = message_factory.GetMessages(descriptor_pb2.FileDescriptorSet.FromString(files).file)
+    return {name.rpartition(".")[2]: kind for name, kind in classes.items() if name.startswith("dla.v1.")}
 
-    messages = None
-    lock = threading.Lock()
+
+class Classifier:
+    """dla.v1.Classifier on a channel."""
 
     def __init__(self, channel):
-        with Classifier.lock:
-            if Classifier.messages is None:
-                pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-                Classifier.messages = {
-                    name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"dla.v1.{name}"))
-                    for method in ("Classify", "ClassifyBatch", "ClassifyStream")
-                    for name in (f"{method}Request", f"{method}Response")}
+        self.messages = messages()
         for method, kind in (("Classify", channel.unary_unary), ("ClassifyBatch", channel.unary_unary),
                              ("ClassifyStream", channel.stream_stream)):
             setattr(self, method, kind(
