@@ -53,12 +53,15 @@ class Repository:
             damage(hidden)
         hidden.rename(self.folder / SWAPPED / str(version))
 
+    def remove_version(self, version):
+        shutil.rmtree(self.folder / SWAPPED / str(version))
+
     def swap(self):
         """A new version takes the place of the one that is served; the old folder goes."""
         self.put_version(self.version + 1)
         answer = self.load(SWAPPED)
         if answer[0] == "OK":
-            shutil.rmtree(self.folder / SWAPPED / str(self.version))
+            self.remove_version(self.version)
             self.version += 1
         return answer
 
@@ -73,7 +76,7 @@ class Repository:
         """A version that cannot be loaded; the one before stays."""
         self.put_version(self.version + 1, lambda folder: os.truncate(folder / "model.safetensors", 100_000))
         answer = self.load(SWAPPED)
-        shutil.rmtree(self.folder / SWAPPED / str(self.version + 1))
+        self.remove_version(self.version + 1)
         return answer
 
 
