@@ -371,6 +371,17 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("N")
       ->capture_default_str()
       ->group(photos);
+  app.add_option("--max-side", config.max_side, "Photos with a longer side are refused, too")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(photos);
+  app.add_option("--max-jpeg-scans", config.max_jpeg_scans,
+                 "Progressive JPEGs of more scans are refused; each is a pass over all pixels")
+      ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(photos);
   app.add_option("--max-decode-ms", config.max_decode_ms,
                  "Photos that take more milliseconds to decode are given up")
       ->check(CLI::Range(1, 3'600'000))

@@ -61,6 +61,8 @@ struct ServerConfig {
 
   int decode_threads = 0;  // 0: as many as cores
   int64_t max_pixels = 100'000'000;
+  int max_side = 65'535;
+  int max_jpeg_scans = 100;
   int max_decode_ms = 10'000;
   int max_message_bytes = 32 << 20;
   // Of all callers together; see BudgetLimits.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "grpc/support/log.h"
 #include "model/dla_model.h"
@@ -52,6 +53,8 @@ absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& 
 
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
   const dla::LoadImageOptions options = {.max_pixels = config.max_pixels,
+                                         .max_side = config.max_side,
+                                         .max_jpeg_scans = config.max_jpeg_scans,
                                          .apply_exif_orientation = config.exif_orientation,
                                          .reduced_scale_decode = config.reduced_scale_decode};
   return {.load_model = Load,
@@ -90,7 +93,7 @@ void SetUpLogging(const std::string& level) {
   // gRPC reports every refused connection as an error of its own.
   gpr_set_log_function([](gpr_log_func_args* args) {
     // GRPC_TRACE has it print metadata, tokens included.
-    const bool secret = absl::StrContainsIgnoreCase(args->message, "authorization");
+    const bool secret = absl::StrContains(absl::AsciiStrToLower(args->message), "authorization");
     spdlog::debug("grpc: {}", secret ? "(a message about authorization)" : args->message);
   });
 }
