@@ -23,3 +23,5 @@ if(DLA_SANITIZE)
   add_compile_options(-fsanitize=${DLA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${DLA_SANITIZE})
 endif()
+# The rules of locks that ABSL_GUARDED_BY and its kin state.
+target_compile_options(dla_warnings INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>)
