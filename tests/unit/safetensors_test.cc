@@ -46,7 +46,7 @@ std::string Refusal(absl::string_view header, size_t data_size) {
 
 // One tensor named w, described so, in a file with so much data.
 std::string TensorRefusal(absl::string_view description, size_t data_size) {
-  const std::string message = Refusal(absl::StrCat("{\"w\":", description, "}"), data_size);
+  std::string message = Refusal(absl::StrCat("{\"w\":", description, "}"), data_size);
   EXPECT_THAT(message, HasSubstr("tensor \"w\": "));
   return message;
 }
