@@ -1,5 +1,8 @@
 #include "server/model_loader.h"
 
+#include <unistd.h>
+
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,6 +15,20 @@ namespace {
 absl::Status Error(const ModelFolder& folder, const absl::Status& status) {
   return {status.code(),
           absl::StrCat("cannot load model \"", folder.name, "\": ", status.message())};
+}
+
+// While others are served: reading, folding and packing weights takes the time that they leave.
+constexpr int kNice = 10;
+
+// Calls `work` on a thread of its own, of low priority, and waits for it. New threads inherit the
+// priority and few processes may raise it again, so the replicas must not be started there.
+template <typename Work>
+void RunInBackground(Work work) {
+  std::thread thread([&work] {
+    (void)!nice(kNice);  // of this thread alone, on Linux
+    work();
+  });
+  thread.join();
 }
 
 void Log(const ModelFolder& folder, const ServedModel& model, Duration loading) {
@@ -48,13 +65,18 @@ Share ModelLoader::Choose(const ModelFolder& folder, const Model& model, bool se
 absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder& folder,
                                                                bool serving) {
   const TimePoint start = context_.clock.Now();
-  absl::StatusOr<std::unique_ptr<const Model>> model = load_(folder);
-  if (!model.ok()) return Error(folder, model.status());
-  if (self_test_) {
-    if (const absl::Status tested = self_test_(folder, **model); !tested.ok()) {
-      return Error(folder, tested);
-    }
+  absl::StatusOr<std::unique_ptr<const Model>> model = nullptr;
+  auto read = [&] {
+    model = load_(folder);
+    if (!model.ok() || !self_test_) return;
+    if (absl::Status tested = self_test_(folder, **model); !tested.ok()) model = std::move(tested);
+  };
+  if (serving) {
+    RunInBackground(read);
+  } else {
+    read();
   }
+  if (!model.ok()) return Error(folder, model.status());
   const Duration loading = context_.clock.Now() - start;
   const Share share = Choose(folder, **model, serving);
   shares_[folder.name] = share;
