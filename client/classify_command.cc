@@ -11,7 +11,12 @@
 namespace dla::client {
 
 ExitCode RunClassify(const ClassifyOptions& options) {
-  const ServerConnection server(options.run.server);
+  const auto connection = ServerConnection::Make(options.run.server);
+  if (!connection.ok()) {
+    PrintError(connection.status().message());
+    return kUsageError;
+  }
+  const ServerConnection& server = *connection;
   if (auto model = server.GetModel(options.run.sender.request.model()); !model.ok()) {
     PrintError(model.status().message());
     return kFailed;

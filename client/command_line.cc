@@ -13,6 +13,7 @@
 #include "client/classify_command.h"
 #include "client/embed_command.h"
 #include "client/models_command.h"
+#include "client/server_connection.h"
 #include "client/terminal.h"
 
 namespace dla::client {
@@ -86,10 +87,26 @@ struct RunText {
   bool bulk = false;
 };
 
-void AddServer(CLI::App& command, std::string& server) {
-  command.add_option("-s,--server", server, kServerHelp)
+void AddServer(CLI::App& command, ServerOptions& server) {
+  command.add_option("-s,--server", server.address, kServerHelp)
       ->envname("DLA_SERVER")
       ->option_text("HOST:PORT=localhost:8001 (or $DLA_SERVER)");
+  command.add_flag("--tls", server.tls, "Talk TLS; the next three imply it");
+  command
+      .add_option("--tls-ca", server.tls_ca,
+                  "Who must have signed the server's certificate, in PEM\n"
+                  "format; the system's authorities if left out")
+      ->option_text("FILE");
+  command
+      .add_option("--tls-cert", server.tls_cert,
+                  "The certificate to show to the server, if it asks for\none, in PEM format")
+      ->option_text("FILE");
+  command.add_option("--tls-key", server.tls_key, "Its key")->option_text("FILE");
+  command
+      .add_option("--token-file", server.token_file,
+                  "The first line is sent as bearer token. Never on the\n"
+                  "command line, which everybody on the machine sees")
+      ->option_text("FILE (or $DLA_TOKEN)");
 }
 
 void AddRun(CLI::App& command, PhotoRunOptions& run, RunText& text) {

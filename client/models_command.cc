@@ -100,7 +100,12 @@ std::string ModelJson(const dla::v1::Model& model) {
 }
 
 ExitCode RunModels(const ModelsOptions& options) {
-  const auto models = ServerConnection(options.server).ListModels();
+  const auto server = ServerConnection::Make(options.server);
+  if (!server.ok()) {
+    PrintError(server.status().message());
+    return kUsageError;
+  }
+  const auto models = server->ListModels();
   if (!models.ok()) return Print(models.status(), "");
   if (!options.json) return Print(absl::OkStatus(), ModelsTable(*models));
   std::string lines;
@@ -109,7 +114,12 @@ ExitCode RunModels(const ModelsOptions& options) {
 }
 
 ExitCode RunModel(const ModelsOptions& options) {
-  const auto model = ServerConnection(options.server).GetModel(options.name);
+  const auto server = ServerConnection::Make(options.server);
+  if (!server.ok()) {
+    PrintError(server.status().message());
+    return kUsageError;
+  }
+  const auto model = server->GetModel(options.name);
   if (!model.ok()) return Print(model.status(), "");
   return Print(absl::OkStatus(), options.json ? ModelJson(*model) : ModelDetails(*model));
 }

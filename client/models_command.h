@@ -5,13 +5,14 @@
 #include <vector>
 
 #include "client/photo_run.h"
+#include "client/server_connection.h"
 #include "client/terminal.h"
 #include "dla/v1/classifier.pb.h"
 
 namespace dla::client {
 
 struct ModelsOptions {
-  std::string server = "localhost:8001";
+  ServerOptions server;
   bool json = false;
   std::string name;  // of `model`; empty: the server's first one
 };

@@ -22,7 +22,7 @@ enum ExitCode : int {
 
 struct PhotoRunOptions {
   std::vector<std::string> paths;
-  std::string server = "localhost:8001";
+  ServerOptions server;
   SenderOptions sender;
 };
 

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/credentials.h"
 #include "client/grpc_errors.h"
 
 namespace dla::client {
@@ -58,10 +59,28 @@ bool IsLoopback(const std::string& address) {
   return false;
 }
 
+absl::StatusOr<ServerConnection> ServerConnection::Make(const ServerOptions& options) {
+  const auto credentials = MakeCredentials(options);
+  if (!credentials.ok()) return credentials.status();
+  const absl::StatusOr<std::string> token = ReadToken(options);
+  if (!token.ok()) return token.status();
+  std::string address = WithDefaultPort(options.address);
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
+  if (!token->empty()) interceptors.push_back(SendToken(*token));
+  std::shared_ptr<grpc::Channel> channel = grpc::experimental::CreateCustomChannelWithInterceptors(
+      address, *credentials, Arguments(address), std::move(interceptors));
+  return ServerConnection(std::move(address), std::move(channel));
+}
+
 ServerConnection::ServerConnection(const std::string& address)
-    : address_(WithDefaultPort(address)),
-      channel_(grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(),
-                                         Arguments(address_))),
+    : ServerConnection(
+          WithDefaultPort(address),
+          grpc::CreateCustomChannel(WithDefaultPort(address), grpc::InsecureChannelCredentials(),
+                                    Arguments(WithDefaultPort(address)))) {}
+
+ServerConnection::ServerConnection(std::string address, std::shared_ptr<grpc::Channel> channel)
+    : address_(std::move(address)),
+      channel_(std::move(channel)),
       stub_(dla::v1::Classifier::NewStub(channel_)) {}
 
 absl::StatusOr<dla::v1::Model> ServerConnection::GetModel(const std::string& name) const {
@@ -96,6 +115,9 @@ absl::Status ServerConnection::Explain(const grpc::Status& status) const {
     case absl::StatusCode::kUnimplemented:
       return absl::UnimplementedError(
           absl::StrCat("what answers at ", address_, " is no dla-server: ", plain.message()));
+    case absl::StatusCode::kUnauthenticated:
+      return absl::UnauthenticatedError(absl::StrCat(
+          address_, ": ", plain.message(), " (dla-client: --token-file FILE or $DLA_TOKEN)"));
     default:
       return absl::Status(plain.code(), absl::StrCat(address_, ": ", plain.message()));
   }

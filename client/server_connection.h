@@ -18,10 +18,25 @@ namespace dla::client {
 // missing server is noticed at once and not photo by photo.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 
+// Where the server is and how to be let in.
+struct ServerOptions {
+  // HOST:PORT, HOST (port 8001), [IPv6]:PORT or any target that gRPC understands, such as
+  // unix:/path.
+  std::string address = "localhost:8001";
+  bool tls = false;      // implied by each of the next three
+  std::string tls_ca;    // PEM file of who must have signed the server's certificate; empty: the
+                         // system's
+  std::string tls_cert;  // PEM files to prove who calls; both or neither
+  std::string tls_key;
+  std::string token_file;  // whose first line is sent as bearer token; empty: $DLA_TOKEN, if set
+};
+
 class ServerConnection {
  public:
-  // `address` is HOST:PORT, HOST (port 8001), [IPv6]:PORT or any target that gRPC understands, such
-  // as unix:/path. Does not connect yet.
+  // Does not connect yet. INVALID_ARGUMENT for files and tokens that are none.
+  static absl::StatusOr<ServerConnection> Make(const ServerOptions& options);
+
+  // Plaintext, without a token.
   explicit ServerConnection(const std::string& address);
 
   // Errors of both calls fit in one line and say what to do. UNAVAILABLE: no server is there.
@@ -32,6 +47,8 @@ class ServerConnection {
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
  private:
+  ServerConnection(std::string address, std::shared_ptr<grpc::Channel> channel);
+
   absl::Status Explain(const grpc::Status& status) const;
 
   std::string address_;
