@@ -54,6 +54,10 @@ absl::Status StatusOfException(absl::string_view doing) {
   std::string text;
   try {
     throw;
+  } catch (const c10::OutOfMemoryError& error) {  // of a GPU
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "out of memory while ", doing, ": ",
+        *absl::StrSplit(absl::string_view(error.what_without_backtrace()), '\n').begin()));
   } catch (const c10::Error& error) {
     text = error.what_without_backtrace();
   } catch (const std::bad_alloc&) {

@@ -9,7 +9,7 @@ namespace dla::server {
 
 bool BatchQueue::Enqueue(Item& item) {
   MutexLock lock(mu_);
-  if (closed_) return false;
+  if (closed_ || refusing_) return false;
   const Caller caller = item.context.caller;
   waiting_.Push(caller, std::move(item));
   // With the lock: once it is free, the photo may be answered and the queue be gone.
@@ -21,7 +21,8 @@ void BatchQueue::Push(Item item) {
   item.enqueued = clock_.Now();
   if (!Enqueue(item)) {
     item.place.Return();  // before the caller may come back
-    std::move(item.context.done)(absl::UnavailableError("the model is being unloaded; try again"));
+    std::move(item.context.done)(
+        absl::UnavailableError("the model is being unloaded or restarted; try again"));
   }
 }
 
@@ -32,7 +33,7 @@ void BatchQueue::WaitForBatch() {
       changed_.Wait(mu_);
       continue;
     }
-    const bool full = waiting_.size() >= static_cast<size_t>(options_.max_batch);
+    const bool full = waiting_.size() >= static_cast<size_t>(max_batch_);
     if (full || closed_ || options_.max_delay <= Duration::zero()) return;
     TimePoint oldest = TimePoint::max();
     waiting_.VisitOldest([&](const Item& item) { oldest = std::min(oldest, item.enqueued); });
@@ -53,7 +54,7 @@ std::vector<BatchQueue::Item> BatchQueue::NextBatch() {
       WaitForBatch();
       finished = waiting_.empty();
       const TimePoint now = clock_.Now();
-      while (!waiting_.empty() && batch.size() < static_cast<size_t>(options_.max_batch)) {
+      while (!waiting_.empty() && batch.size() < static_cast<size_t>(max_batch_)) {
         Item item = waiting_.Pop();
         item.place.Return();
         absl::Status status = item.context.Abandoned(now);
@@ -73,6 +74,24 @@ std::vector<BatchQueue::Item> BatchQueue::NextBatch() {
     abandoned.clear();
   }
   return batch;
+}
+
+int BatchQueue::LowerMaxBatch(int failed) {
+  MutexLock lock(mu_);
+  if (failed > max_batch_ || max_batch_ == 1) return 0;
+  max_batch_ /= 2;
+  return max_batch_;
+}
+
+std::vector<BatchQueue::Item> BatchQueue::SetRefusing(bool refusing) {
+  std::vector<Item> items;
+  MutexLock lock(mu_);
+  refusing_ = refusing;
+  while (refusing && !waiting_.empty()) {
+    items.push_back(waiting_.Pop());
+    items.back().place.Return();
+  }
+  return items;
 }
 
 void BatchQueue::Close() {

@@ -43,7 +43,7 @@ class BatchQueue {
 
   // `metrics` and `clock` outlive the queue.
   BatchQueue(const Options& options, ModelMetrics& metrics, Clock& clock)
-      : options_(options), metrics_(metrics), clock_(clock) {}
+      : options_(options), metrics_(metrics), clock_(clock), max_batch_(options.max_batch) {}
 
   BatchQueue(const BatchQueue&) = delete;
   BatchQueue& operator=(const BatchQueue&) = delete;
@@ -56,6 +56,14 @@ class BatchQueue {
   // closed and nothing waits.
   std::vector<Item> NextBatch();
 
+  // A batch of so many photos was too large: halves the largest batch, at least 1, unless that was
+  // done since. The new one, or 0 if it stays as it is.
+  int LowerMaxBatch(int failed);
+
+  // While refusing, pushed photos are answered with UNAVAILABLE. When that begins, those that wait
+  // are taken out for the caller to answer.
+  std::vector<Item> SetRefusing(bool refusing);
+
   // Ends the waiting for more: NextBatch hands out what is left, then nothing. Idempotent.
   void Close();
 
@@ -65,7 +73,7 @@ class BatchQueue {
   const Options& options() const { return options_; }
 
  private:
-  // Leaves `item` alone and returns false when the queue is closed.
+  // Leaves `item` alone and returns false when the queue is closed or refusing.
   bool Enqueue(Item& item);
   void WaitForBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -76,6 +84,8 @@ class BatchQueue {
   mutable Mutex mu_;
   CondVar changed_;
   FairQueue<Item> waiting_ ABSL_GUARDED_BY(mu_);
+  int max_batch_ ABSL_GUARDED_BY(mu_);
+  bool refusing_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
 };
 

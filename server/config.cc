@@ -180,6 +180,13 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->type_name("N")
       ->capture_default_str()
       ->group(group);
+  app.add_option("--batch-timeout-ms", settings.batch_timeout_ms,
+                 "Milliseconds after which a forward pass counts as hanging: its photos are tried "
+                 "again on a new replica. 0 waits for ever")
+      ->check(CLI::Range(0, 3'600'000))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
   app.add_option(
          "--cache", settings.cache,
          "Whether answers are kept in the response cache, where --cache-config asks for one")

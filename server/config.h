@@ -25,7 +25,8 @@ struct ModelSettings {
   int64_t max_requests_in_flight = 0;
   int64_t max_bytes_in_flight = 0;
   int64_t max_pixels_in_flight = 0;
-  bool cache = true;  // where there is a response cache
+  int batch_timeout_ms = 30'000;  // 0: none
+  bool cache = true;              // where there is a response cache
 };
 
 struct ModelSource {

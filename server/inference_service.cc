@@ -137,8 +137,8 @@ grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerConte
   }
   const absl::Status status = CheckName(request->name());
   if (status.ok()) {
-    const bool found = context_.service.registry.Find(request->name(), request->version()).ok();
-    response->set_ready(context_.ready && found);
+    const auto model = context_.service.registry.Find(request->name(), request->version());
+    response->set_ready(context_.ready && model.ok() && (*model)->health().healthy());
   }
   return Reply(context, status);
 }

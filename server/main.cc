@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@
 #include "server/config.h"
 #include "server/log_value.h"
 #include "server/server.h"
+#include "server/strays.h"
 #include "server/token_table.h"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -168,5 +170,10 @@ int main(int argc, char** argv) {
   if (!drained.ok()) spdlog::error("drain: {}", drained.ToString());
   server->reset();
   spdlog::info("stopped");
+  if (dla::server::Strays::total() > 0) {
+    // Threads that cannot be ended would run into the destruction of static objects.
+    spdlog::default_logger()->flush();
+    std::_Exit(drained.ok() ? 0 : 1);
+  }
   return drained.ok() ? 0 : 1;
 }

@@ -13,6 +13,8 @@ constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "Clas
                                               "ModelInfer", "ModelStreamInfer"};
 
 constexpr const char* kRefusalNames[] = {"queue", "requests", "bytes", "pixels", "deadline"};
+// By BatchFailure.
+constexpr const char* kFailureNames[] = {"error", "exception", "out_of_memory", "timeout"};
 
 // The codes that the service answers with. Their series exist from the start, so that rates are
 // right from the first error on.
@@ -85,6 +87,16 @@ struct Metrics::Families {
                              "photos not yet decoded. The whole server's under model=\"\".")),
         budget_capacity(Register(prometheus::BuildGauge(), r, "dla_budget_capacity",
                                  "How much of that may be in flight; 0 where there is no limit.")),
+        max_batch(Register(prometheus::BuildGauge(), r, "dla_max_batch",
+                           "Most photos in one forward pass; lowered when memory runs out.")),
+        healthy(Register(prometheus::BuildGauge(), r, "dla_model_healthy",
+                         "1, or 0 while forward passes of the model fail again and again.")),
+        batch_failures(Register(prometheus::BuildCounter(), r, "dla_batch_failures_total",
+                                "Forward passes of photos that came to nothing.")),
+        batch_retries(Register(prometheus::BuildCounter(), r, "dla_batch_retries_total",
+                               "Second attempts at half of a batch that failed.")),
+        replica_restarts(Register(prometheus::BuildCounter(), r, "dla_replica_restarts_total",
+                                  "Replicas rebuilt after a failure.")),
         cache_hits(Register(prometheus::BuildCounter(), r, "dla_cache_hits_total",
                             "Photos answered by the response cache.")),
         cache_misses(Register(prometheus::BuildCounter(), r, "dla_cache_misses_total",
@@ -115,6 +127,11 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Counter>& refused;
   prometheus::Family<prometheus::Gauge>& budget_used;
   prometheus::Family<prometheus::Gauge>& budget_capacity;
+  prometheus::Family<prometheus::Gauge>& max_batch;
+  prometheus::Family<prometheus::Gauge>& healthy;
+  prometheus::Family<prometheus::Counter>& batch_failures;
+  prometheus::Family<prometheus::Counter>& batch_retries;
+  prometheus::Family<prometheus::Counter>& replica_restarts;
   prometheus::Family<prometheus::Counter>& cache_hits;
   prometheus::Family<prometheus::Counter>& cache_misses;
   prometheus::Family<prometheus::Counter>& cache_evictions;
@@ -173,6 +190,14 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   metrics->in_flight = &f.in_flight.Add(labels);
   metrics->replicas = &f.replicas.Add(labels);
   metrics->replicas_busy = &f.replicas_busy.Add(labels);
+  metrics->max_batch = &f.max_batch.Add(labels);
+  metrics->healthy = &f.healthy.Add(labels);
+  for (size_t i = 0; i < metrics->batch_failures_.size(); ++i) {
+    metrics->batch_failures_[i] =
+        &f.batch_failures.Add({{"model", model}, {"reason", kFailureNames[i]}});
+  }
+  metrics->batch_retries = &f.batch_retries.Add(labels);
+  metrics->replica_restarts = &f.replica_restarts.Add(labels);
   metrics->cache_hits = &f.cache_hits.Add(labels);
   metrics->cache_misses = &f.cache_misses.Add(labels);
   return metrics;

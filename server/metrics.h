@@ -19,6 +19,9 @@ namespace dla::server {
 // The calls that are counted apart.
 enum class Method { kClassify, kClassifyBatch, kClassifyStream, kModelInfer, kModelStreamInfer };
 
+// Why a forward pass came to nothing.
+enum class BatchFailure { kError, kException, kOutOfMemory, kTimeout };
+
 // What is counted of requests, also of those for models that do not exist. Handles are resolved
 // once, so that a request looks nothing up. Thread-safe, as prometheus-cpp's own types are.
 class RequestMetrics {
@@ -55,6 +58,9 @@ class ModelMetrics : public RequestMetrics {
   // Counts a photo that was dropped before inference: CANCELLED or DEADLINE_EXCEEDED.
   void CountAbandoned(const absl::Status& status);
   void CountRefused(Refusal reason);
+  void CountBatchFailure(BatchFailure reason) {
+    batch_failures_[static_cast<int>(reason)]->Increment();
+  }
 
   prometheus::Histogram* decode_seconds;
   prometheus::Histogram* queue_seconds;
@@ -66,6 +72,11 @@ class ModelMetrics : public RequestMetrics {
   prometheus::Gauge* in_flight;
   prometheus::Gauge* replicas;
   prometheus::Gauge* replicas_busy;
+  // Of the model of the name that told last.
+  prometheus::Gauge* max_batch;
+  prometheus::Gauge* healthy;
+  prometheus::Counter* batch_retries;
+  prometheus::Counter* replica_restarts;
   prometheus::Counter* cache_hits;
   prometheus::Counter* cache_misses;
 
@@ -75,6 +86,7 @@ class ModelMetrics : public RequestMetrics {
   std::array<prometheus::Counter*, kRefusals> refused_;
   prometheus::Counter* abandoned_cancelled_;
   prometheus::Counter* abandoned_expired_;
+  std::array<prometheus::Counter*, 4> batch_failures_;  // by BatchFailure
 };
 
 // The handles of the response cache. Thread-safe.

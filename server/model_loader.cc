@@ -91,7 +91,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder
           .budgets = {.requests = folder.settings.max_requests_in_flight,
                       .bytes = folder.settings.max_bytes_in_flight,
                       .pixels = folder.settings.max_pixels_in_flight},
-          .cache = folder.settings.cache},
+          .cache = folder.settings.cache,
+          .batch_timeout = std::chrono::milliseconds(folder.settings.batch_timeout_ms),
+          .on_health = context_.on_health},
       context_.metrics, context_.clock));
   Log(folder, *served, loading);
   return served;

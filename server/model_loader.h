@@ -32,6 +32,7 @@ class ModelLoader {
     Metrics& metrics;
     Reaper& reaper;
     Clock& clock;
+    std::function<void(const std::string& name)> on_health = nullptr;  // see ServedModel::Options
   };
 
   ModelLoader(LoadFunction load, SelfTestFunction self_test, Calibrator calibrator,

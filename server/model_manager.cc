@@ -376,6 +376,9 @@ std::vector<ModelState> ModelManager::Index() const {
     for (const auto& model : registry_.Versions(name)) {
       ModelState& state = versions[model->version()];
       state = {name, model->version(), "READY", state.state == "UNAVAILABLE" ? state.reason : ""};
+      if (!model->health().healthy()) {
+        state = {name, model->version(), "UNAVAILABLE", model->health().reason()};
+      }
     }
     if (versions.empty()) versions[""] = {name, "", "UNAVAILABLE", ""};
     for (auto& [version, state] : versions) index.push_back(std::move(state));

@@ -144,6 +144,7 @@ void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, Pho
 }
 
 absl::Status Pipeline::Admit(Job& job) const {
+  DLA_RETURN_IF_ERROR(job.model.health().CheckAvailable());
   const Caller& caller = job.context.caller;
   auto wait = [&] {
     return std::max(pool_.PredictedWait(caller), job.model.PredictedWait(caller));

@@ -1,29 +1,63 @@
 #include "server/replica.h"
 
+#include <algorithm>
+#include <iterator>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/metrics.h"
 #include "server/model_statistics.h"
+#include "spdlog/spdlog.h"
 
 namespace dla::server {
 namespace {
 
-Answer MakeAnswer(const Model& model, const BatchOutput& output, size_t row,
-                  const ClassifyOptions& options) {
-  const size_t classes = model.info().num_classes;
-  const size_t features = model.info().embedding_size;
-  Answer answer;
-  const auto logits = absl::MakeConstSpan(output.logits).subspan(row * classes, classes);
-  if (options.top_k > 0) answer.classes = TopK(logits, options.top_k);
-  if (options.include_logits) answer.logits.assign(logits.begin(), logits.end());
-  if (options.include_probabilities) answer.probabilities = Softmax(logits);
-  if (options.include_embedding) {
-    const float* embedding = output.embeddings.data() + row * features;
-    answer.embedding.assign(embedding, embedding + features);
-    if (options.normalize_embedding) NormalizeL2(absl::MakeSpan(answer.embedding));
+using Photos = std::vector<BatchQueue::Item>;
+
+constexpr Duration kFirstPause = std::chrono::seconds(1);
+constexpr Duration kLongestPause = std::chrono::seconds(30);
+
+Duration PauseAfter(int setbacks) {
+  return std::min(kLongestPause, kFirstPause * (1 << std::min(setbacks - 1, 10)));
+}
+
+// The larger half first; one photo is one half.
+std::deque<Photos> Halves(Photos photos) {
+  const auto middle = photos.begin() + static_cast<ptrdiff_t>((photos.size() + 1) / 2);
+  std::deque<Photos> halves;
+  if (middle != photos.end()) {
+    halves.emplace_back(std::make_move_iterator(middle), std::make_move_iterator(photos.end()));
   }
-  return answer;
+  photos.erase(middle, photos.end());
+  halves.push_front(std::move(photos));
+  return halves;
+}
+
+void AnswerAll(Photos photos, const absl::Status& status) {
+  for (BatchQueue::Item& photo : photos) std::move(photo.context.done)(status);
+}
+
+absl::Status Unloaded() { return absl::UnavailableError("the model is being unloaded; try again"); }
+
+// Everything of the photos except the memory of their pixels, which a pass may still read. Without
+// memory for copies they are answered.
+Photos TakeButPixels(Photos& photos) {
+  Photos taken;
+  for (BatchQueue::Item& photo : photos) {
+    try {
+      Image pixels = photo.pixels;
+      std::vector<float> normalized = photo.normalized;
+      taken.push_back(std::move(photo));
+      // Vectors that are moved keep their memory where it is.
+      photo.pixels = std::exchange(taken.back().pixels, std::move(pixels));
+      photo.normalized = std::exchange(taken.back().normalized, std::move(normalized));
+    } catch (const std::bad_alloc&) {
+      std::move(photo.context.done)(
+          absl::ResourceExhaustedError("out of memory for a second attempt"));
+    }
+  }
+  return taken;
 }
 
 }  // namespace
@@ -35,66 +69,234 @@ void Pace::Record(Duration batch, int photos) {
   seconds_per_photo_.store(old == 0 ? sample : 0.8 * old + 0.2 * sample, std::memory_order_relaxed);
 }
 
-Replica::Replica(const ReplicaContext& context) : context_(context), thread_([this] { Work(); }) {}
+bool Pauses::Wait(Duration pause) {
+  const TimePoint end = clock_.Now() + pause;
+  MutexLock lock(mu_);
+  while (!stopped_ && clock_.Now() < end) clock_.WaitUntil(stop_, mu_, end);
+  return !stopped_;
+}
 
-Replica::~Replica() { thread_.join(); }
+void Pauses::Stop() {
+  {
+    MutexLock lock(mu_);
+    stopped_ = true;
+  }
+  stop_.NotifyAll();
+}
 
-void Replica::Work() {
-  context_.model.PrepareThread(context_.compute_threads);
-  for (;;) {
-    std::vector<BatchQueue::Item> batch = context_.queue.NextBatch();
-    if (batch.empty()) return;
-    context_.metrics.replicas_busy->Increment();
-    RunBatch(std::move(batch));
-    context_.metrics.replicas_busy->Decrement();
+Replica::Replica(std::shared_ptr<const Model> model, const ReplicaContext& context, Estate estate)
+    : model_(std::move(model)),
+      context_(context),
+      pass_(model_),
+      broken_(estate.rebuild),
+      halves_(std::move(estate.halves)),
+      rescued_(estate.rescued),
+      setbacks_(estate.setbacks),
+      state_(estate.state) {}
+
+bool Replica::Work() {
+  if (!broken_) broken_ = !pass_.Prepare(context_.compute_threads).status.ok();
+  Next next = Next::kGoOn;
+  while (next == Next::kGoOn) next = broken_ ? Rebuild() : Step();
+  return next == Next::kStop;
+}
+
+Replica::Next Replica::Step() {
+  const bool second = !halves_.empty();
+  Photos photos;
+  if (second) {
+    photos = std::move(halves_.front());
+    halves_.pop_front();
+  } else {
+    photos = context_.queue.NextBatch();
+    if (photos.empty()) return Next::kStop;
+  }
+  return Run(std::move(photos), second) ? Next::kGoOn : Next::kTaken;
+}
+
+bool Replica::Run(Photos photos, bool second) {
+  if (second) {
+    photos = StillWaitedFor(std::move(photos));
+    if (photos.empty()) return true;
+    context_.metrics.batch_retries->Increment();
+  }
+  PassResult result = pass_.SetPhotos(photos);
+  if (!result.status.ok()) {
+    Fail(std::move(photos), second, result);
+    return true;
+  }
+  running_ = std::move(photos);
+  second_ = second;
+  context_.metrics.replicas_busy->Increment();
+  const TimePoint start = context_.clock.Now();
+  if (!Begin(start)) {
+    AnswerAll(std::move(running_), Unloaded());
+    return true;
+  }
+  result = pass_.Run();
+  if (!claim_.End()) return false;
+  const Duration inference = context_.clock.Now() - start;
+  context_.metrics.replicas_busy->Decrement();
+  photos = std::move(running_);
+  running_.clear();
+  if (result.status.ok()) {
+    AnswerPhotos(std::move(photos), start, inference);
+  } else {
+    Fail(std::move(photos), second, result);
+  }
+  return true;
+}
+
+bool Replica::Begin(TimePoint start) {
+  const Duration timeout = context_.batch_timeout;
+  if (timeout == Duration::zero()) return claim_.Begin(TimePoint::max());
+  if (!claim_.Begin(start + timeout)) return false;
+  context_.watchdog->Begun();
+  return true;
+}
+
+Photos Replica::StillWaitedFor(Photos photos) {
+  const TimePoint now = context_.clock.Now();
+  Photos waited_for;
+  for (BatchQueue::Item& photo : photos) {
+    if (absl::Status status = photo.context.Abandoned(now); !status.ok()) {
+      context_.metrics.CountAbandoned(status);
+      std::move(photo.context.done)(std::move(status));
+    } else {
+      waited_for.push_back(std::move(photo));
+    }
+  }
+  return waited_for;
+}
+
+void Replica::AnswerPhotos(Photos photos, TimePoint start, Duration inference) {
+  rescued_ = true;
+  setbacks_ = 0;
+  context_.health.Succeeded();
+  const int batch_size = static_cast<int>(photos.size());
+  context_.pace.Record(inference, batch_size);
+  context_.metrics.inference_seconds->Observe(Seconds(inference));
+  context_.metrics.batch_size->Observe(batch_size);
+  BatchTimes times{.photos = batch_size, .inference = inference};
+  for (size_t i = 0; i < photos.size(); ++i) {
+    BatchQueue::Item& photo = photos[i];
+    const TimePoint output_start = context_.clock.Now();
+    absl::StatusOr<Answer> answer = pass_.AnswerOf(i, photo.context.options);
+    times.output += context_.clock.Now() - output_start;
+    times.decode += photo.decode;
+    times.queue += start - photo.enqueued;
+    // Before the caller can ask for them.
+    if (i + 1 == photos.size()) context_.statistics.AddBatch(times);
+    if (answer.ok()) {
+      answer->timing = {.decode = photo.decode,
+                        .queue = start - photo.enqueued,
+                        .inference = inference,
+                        .batch_size = batch_size};
+    }
+    context_.metrics.queue_seconds->Observe(Seconds(start - photo.enqueued));
+    std::move(photo.context.done)(std::move(answer));
   }
 }
 
-void Replica::RunBatch(std::vector<BatchQueue::Item> batch) {
-  const TimePoint start = context_.clock.Now();
-  photos_.clear();
-  for (const BatchQueue::Item& item : batch) {
-    photos_.push_back(item.normalized.empty() ? PhotoInput(item.pixels.pixels.data())
-                                              : PhotoInput::Normalized(item.normalized.data()));
-  }
-
-  absl::Status status = context_.model.Run(photos_, output_);
-  const Duration inference = context_.clock.Now() - start;
-
-  const ModelInfo& info = context_.model.info();
-  if (status.ok() && (output_.logits.size() != batch.size() * info.num_classes ||
-                      output_.embeddings.size() != batch.size() * info.embedding_size)) {
-    status = absl::InternalError(absl::StrCat("the model returned ", output_.logits.size(),
-                                              " logits and ", output_.embeddings.size(),
-                                              " features for ", batch.size(), " photos"));
-  }
-  const int batch_size = static_cast<int>(batch.size());
-  if (status.ok()) {
-    context_.pace.Record(inference, batch_size);
-    context_.metrics.inference_seconds->Observe(Seconds(inference));
-    context_.metrics.batch_size->Observe(batch_size);
-  }
-  BatchTimes times{.photos = batch_size, .inference = inference};
-  for (size_t i = 0; i < batch.size(); ++i) {
-    BatchQueue::Item& item = batch[i];
-    if (!status.ok()) {
-      std::move(item.context.done)(status);
-      continue;
+void Replica::Fail(Photos photos, bool second, const PassResult& result) {
+  context_.metrics.CountBatchFailure(result.failure);
+  spdlog::warn("model={} photos={} attempt={} forward pass failed: {}", context_.name,
+               photos.size(), second ? 2 : 1, std::string(result.status.message()));
+  if (result.failure == BatchFailure::kException) broken_ = true;
+  if (result.failure == BatchFailure::kOutOfMemory) {
+    if (const int lower = context_.queue.LowerMaxBatch(static_cast<int>(photos.size()))) {
+      context_.metrics.max_batch->Set(lower);
+      spdlog::warn("model={} max_batch={} until it is loaded again: memory ran out", context_.name,
+                   lower);
     }
-    const TimePoint output_start = context_.clock.Now();
-    Answer answer = MakeAnswer(context_.model, output_, i, item.context.options);
-    times.output += context_.clock.Now() - output_start;
-    times.decode += item.decode;
-    times.queue += start - item.enqueued;
-    // Before the caller can ask for them.
-    if (i + 1 == batch.size()) context_.statistics.AddBatch(times);
-    answer.timing = {.decode = item.decode,
-                     .queue = start - item.enqueued,
-                     .inference = inference,
-                     .batch_size = batch_size};
-    context_.metrics.queue_seconds->Observe(Seconds(answer.timing.queue));
-    std::move(item.context.done)(std::move(answer));
   }
+  if (second) {
+    FailHalf(std::move(photos), result.status);
+  } else {
+    rescued_ = false;
+    halves_ = Halves(std::move(photos));
+  }
+}
+
+void Replica::FailHalf(Photos photos, const absl::Status& status) {
+  // The last one, and none of the batch was rescued.
+  if (halves_.empty() && !rescued_) {
+    broken_ = true;
+    context_.health.Failed(status);
+    // While batch after batch is lost a trial alone proves little.
+    if (!context_.health.healthy()) ++setbacks_;
+  }
+  AnswerAll(std::move(photos),
+            absl::Status(status.code(), absl::StrCat(status.message(), " (second attempt)")));
+}
+
+void Replica::Move(ReplicaState state, absl::string_view why) {
+  context_.health.Move(std::exchange(state_, state), state, why);
+}
+
+void Replica::RefuseHalves(const absl::Status& why) {
+  for (Photos& photos : std::exchange(halves_, {})) {
+    AnswerAll(std::move(photos),
+              absl::UnavailableError(
+                  absl::StrCat("the replica failed and could not be restarted: ", why.message())));
+  }
+}
+
+Replica::Next Replica::Rebuild() {
+  context_.metrics.replica_restarts->Increment();
+  for (;;) {
+    Move(setbacks_ > 0 ? ReplicaState::kFailing : ReplicaState::kRecovering);
+    if (setbacks_ > 0 && !context_.pauses.Wait(PauseAfter(setbacks_))) {
+      RefuseHalves(Unloaded());
+      return Next::kStop;
+    }
+    trial_ = true;
+    if (!Begin(context_.clock.Now())) return Next::kStop;
+    const PassResult result = pass_.Trial(context_.compute_threads);
+    if (!claim_.End()) return Next::kTaken;
+    trial_ = false;
+    if (result.status.ok()) {
+      broken_ = false;
+      Move(ReplicaState::kWorking);
+      return Next::kGoOn;
+    }
+    ++setbacks_;
+    spdlog::warn("model={} trial pass failed: {}", context_.name,
+                 std::string(result.status.message()));
+    Move(ReplicaState::kFailing, result.status.message());
+    RefuseHalves(result.status);
+  }
+}
+
+std::optional<Replica::Estate> Replica::TakeAway(TimePoint latest) {
+  if (!claim_.Take(latest)) return std::nullopt;
+  const absl::Status hung = absl::InternalError(absl::StrCat(
+      "the forward pass did not end within ",
+      std::chrono::duration_cast<std::chrono::milliseconds>(context_.batch_timeout).count(),
+      " ms"));
+  if (trial_) {
+    spdlog::error("model={} trial pass hangs", context_.name);
+    ++setbacks_;
+    Move(ReplicaState::kFailing, hung.message());
+    RefuseHalves(hung);
+  } else {
+    context_.metrics.replicas_busy->Decrement();
+    Photos photos = TakeButPixels(running_);
+    if (!photos.empty()) Fail(std::move(photos), second_, {hung, BatchFailure::kTimeout});
+  }
+  return Estate{.rebuild = true,
+                .halves = std::move(halves_),
+                .rescued = rescued_,
+                .setbacks = setbacks_,
+                .state = state_};
+}
+
+bool Replica::Abandon() {
+  if (!claim_.Close()) return false;
+  if (!trial_) {
+    AnswerAll(TakeButPixels(running_), Unloaded());
+  }
+  return true;
 }
 
 }  // namespace dla::server

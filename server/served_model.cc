@@ -30,23 +30,28 @@ ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<
               metrics_->queue),
       budgets_(options.budgets, absl::StrCat("model \"", name_, "\""), "--model-",
                metrics_->budgets),
-      queue_(options.queue, *metrics_, clock) {
-  const ReplicaContext context = {.model = *model_,
-                                  .queue = queue_,
-                                  .metrics = *metrics_,
-                                  .pace = pace_,
-                                  .statistics = statistics_,
-                                  .clock = clock,
-                                  .compute_threads = options_.compute_threads};
-  for (int i = 0; i < options_.replicas; ++i) {
-    replicas_.push_back(std::make_unique<Replica>(context));
-  }
+      queue_(options.queue, *metrics_, clock),
+      health_(name_, options.replicas, queue_, *metrics_,
+              [this] {
+                if (options_.on_health) options_.on_health(name_);
+              }),
+      replicas_({.model = model_,
+                 .name = name_,
+                 .replicas = options.replicas,
+                 .compute_threads = options.compute_threads,
+                 .batch_timeout = options.batch_timeout,
+                 .queue = queue_,
+                 .metrics = *metrics_,
+                 .pace = pace_,
+                 .statistics = statistics_,
+                 .health = health_,
+                 .clock = clock}) {
   metrics_->replicas->Increment(options_.replicas);
+  metrics_->max_batch->Set(options_.queue.max_batch);
 }
 
 ServedModel::~ServedModel() {
   queue_.Close();
-  replicas_.clear();
   metrics_->replicas->Decrement(options_.replicas);
 }
 

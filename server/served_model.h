@@ -2,17 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "model/model.h"
 #include "server/admission.h"
 #include "server/batch_queue.h"
 #include "server/clock.h"
 #include "server/metrics.h"
+#include "server/model_health.h"
 #include "server/model_statistics.h"
-#include "server/replica.h"
+#include "server/replica_set.h"
 
 namespace dla::server {
 
@@ -28,13 +29,21 @@ class ServedModel {
     int queue_capacity = 512;
     BudgetLimits budgets;
     bool cache = true;  // its answers may be kept, where there is a response cache
+
+    // After so long a forward pass counts as hanging: its photos are tried again elsewhere. 0:
+    // never.
+    Duration batch_timeout{};
+
+    // Called, without a lock, after healthy() has changed; may be empty.
+    std::function<void(const std::string& name)> on_health{};
   };
 
   // Starts the replicas. `metrics` and `clock` outlive the object.
   ServedModel(std::string name, std::string version, std::unique_ptr<const Model> model,
               const Options& options, Metrics& metrics, Clock& clock);
 
-  // Answers what still waits, then ends the replicas. Not to be run by one of their threads.
+  // All photos are answered. Ends the replicas and waits for them, but not for a forward pass that
+  // hangs: its thread keeps the network. Not to be run by one of their threads.
   ~ServedModel();
 
   ServedModel(const ServedModel&) = delete;
@@ -52,6 +61,7 @@ class ServedModel {
   // A place is taken before a photo is decoded, so a photo that cannot be queued costs nothing.
   Budget& places() { return places_; }
   Budgets& budgets() { return budgets_; }
+  const ModelHealth& health() const { return health_; }
 
   // How long a decoded photo that comes now will wait, judged by how fast the last batches were.
   // Rather too short than too long; 0 before the first batch.
@@ -62,14 +72,15 @@ class ServedModel {
   const std::string version_;
   const uint64_t instance_;
   const Options options_;
-  const std::unique_ptr<const Model> model_;
+  const std::shared_ptr<const Model> model_;
   const std::unique_ptr<ModelMetrics> metrics_;
   Budget places_;
   Budgets budgets_;
   Pace pace_;
   ModelStatistics statistics_;
   BatchQueue queue_;
-  std::vector<std::unique_ptr<Replica>> replicas_;
+  ModelHealth health_;
+  ReplicaSet replicas_;
 };
 
 }  // namespace dla::server

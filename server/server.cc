@@ -13,6 +13,7 @@
 #include "server/credential_files.h"
 #include "server/gatekeeper.h"
 #include "server/grpc_door.h"
+#include "server/health_publisher.h"
 #include "server/http_routes.h"
 #include "server/http_server.h"
 #include "server/inference_service.h"
@@ -32,7 +33,8 @@ namespace {
 
 std::unique_ptr<ModelLoader> MakeLoader(const ServerConfig& config,
                                         const ServerDependencies& dependencies,
-                                        const CpuLimits& limits, Metrics& metrics, Reaper& reaper) {
+                                        const CpuLimits& limits, Metrics& metrics, Reaper& reaper,
+                                        HealthPublisher& health) {
   Calibrator calibrator(
       {.measure = config.calibrate,
        .limits = limits,
@@ -41,7 +43,11 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerConfig& config,
       dependencies.clock);
   return std::make_unique<ModelLoader>(
       dependencies.load_model, dependencies.self_test, std::move(calibrator),
-      ModelLoader::Context{.metrics = metrics, .reaper = reaper, .clock = dependencies.clock});
+      ModelLoader::Context{
+          .metrics = metrics,
+          .reaper = reaper,
+          .clock = dependencies.clock,
+          .on_health = [&health](const std::string& name) { health.Publish(name); }});
 }
 
 }  // namespace
@@ -59,6 +65,7 @@ struct Server::Parts {
         cache(config.cache_bytes == 0 ? nullptr
                                       : std::make_unique<ResponseCache>(config.cache_bytes, metrics,
                                                                         dependencies.clock)),
+        health(registry),
         pipeline({.decode_threads = plan.decode_threads,
                   .prepare_decode_thread = dependencies.prepare_decode_thread,
                   .max_decode = std::chrono::milliseconds(config.max_decode_ms),
@@ -66,8 +73,8 @@ struct Server::Parts {
                   .pixels = &budgets.pixels,
                   .count_pixels = dependencies.count_pixels},
                  dependencies.decode, dependencies.clock),
-        manager(config, MakeLoader(config, dependencies, plan.limits, metrics, reaper), registry,
-                dependencies.clock),
+        manager(config, MakeLoader(config, dependencies, plan.limits, metrics, reaper, health),
+                registry, dependencies.clock),
         calls(dependencies.clock),
         regions({.read_bytes = static_cast<uint64_t>(config.max_message_bytes)}),
         gate(
@@ -94,6 +101,8 @@ struct Server::Parts {
   const std::unique_ptr<RequestMetrics> unknown_model;
   Budgets budgets;
   const std::unique_ptr<ResponseCache> cache;  // null: none
+  // Models tell it to the last, but it asks the registry only until Drain.
+  HealthPublisher health;
   Reaper reaper;
   ModelRegistry registry;
   Pipeline pipeline;
@@ -189,12 +198,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   spdlog::info(ToString(plan));
   WarnOfOpenDoors(config);
   parts->credentials->Watch(parts->gate);
-  grpc::HealthCheckServiceInterface* health = &parts->grpc->health();
-  for (const auto& model : parts->registry.models()) {
-    health->SetServingStatus(model->name(), true);
-  }
-  parts->manager.Start(
-      [health](const std::string& name, bool serving) { health->SetServingStatus(name, serving); });
+  HealthPublisher& health = parts->health;
+  health.Start(parts->grpc->health());
+  for (const auto& model : parts->registry.models()) health.Publish(model->name());
+  parts->manager.Start([&health](const std::string& name, bool) { health.Publish(name); });
   parts->ready = true;
   return std::unique_ptr<Server>(new Server(std::move(parts)));
 }
@@ -210,7 +217,8 @@ absl::Status Server::Drain(Duration timeout) {
   const auto closing = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
   if (answered && timeout > Duration::zero()) RefuseFor(kRefusalTime);
   parts_->grpc->Shutdown(std::chrono::system_clock::now() + closing);
-  parts_->manager.Stop();  // it uses gRPC's health service
+  parts_->manager.Stop();
+  parts_->health.Stop();  // it uses gRPC's health service
   parts_->grpc.reset();
   if (answered) return absl::OkStatus();
   return absl::DeadlineExceededError("requests were still unanswered and were cancelled");

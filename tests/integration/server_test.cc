@@ -491,6 +491,7 @@ TEST_F(ServerTest, AModelThatAPollFindsIsServedAndReportedHealthyUntilItsFolderI
   ServerConfig config{.models = {{.name = "first", .folder = Folder()}},
                       .model_repository = folder_.Path("repository"),
                       .model_control = "poll"};
+  config.defaults.batch_timeout_ms = 0;  // then nobody but the manager waits for the clock
   Start(config);
   const std::string b = folder_.Write("repository/b/config.json", "{}");
   const auto look = [&](const std::string& model, bool served) {

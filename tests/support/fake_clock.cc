@@ -1,5 +1,6 @@
 #include "tests/support/fake_clock.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace dla::server {
@@ -41,6 +42,14 @@ void FakeClock::Advance(Duration step) {
 void FakeClock::AwaitWaiters(size_t count) {
   MutexLock lock(mu_);
   while (waiters_.size() < count) waiters_changed_.Wait(mu_);
+}
+
+void FakeClock::AwaitWaiterFor(TimePoint deadline) {
+  MutexLock lock(mu_);
+  while (std::none_of(waiters_.begin(), waiters_.end(),
+                      [&](const Waiter& waiter) { return waiter.deadline == deadline; })) {
+    waiters_changed_.Wait(mu_);
+  }
 }
 
 }  // namespace dla::server

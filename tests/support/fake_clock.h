@@ -20,6 +20,9 @@ class FakeClock final : public Clock {
   // Blocks until `count` threads wait for a moment to come.
   void AwaitWaiters(size_t count);
 
+  // Blocks until a thread waits for exactly this moment.
+  void AwaitWaiterFor(TimePoint deadline);
+
  private:
   struct Waiter {
     CondVar* cv;

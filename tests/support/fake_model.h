@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -30,22 +32,32 @@ class FakeModel : public Model {
     }
   }
 
+  ~FakeModel() override {
+    if (on_destroyed_) on_destroyed_();
+  }
+
   const ModelInfo& info() const override { return info_; }
   void PrepareThread(int) const override {}
 
   absl::Status Run(absl::Span<const PhotoInput> photos, BatchOutput& output) const override {
+    Fault fault;
     {
       server::MutexLock lock(mu_);
       ++running_;
       batches_.push_back(static_cast<int>(photos.size()));
       changed_.NotifyAll();
       while (held_) changed_.Wait(mu_);
+      fault = fault_;
+    }
+    if (fault) {
+      std::vector<int> marks;
+      for (const PhotoInput& photo : photos) marks.push_back(MarkOf(photo));
+      if (absl::Status status = fault(marks); !status.ok()) return status;
     }
     output.logits.assign(photos.size() * info_.num_classes, 0.0f);
     output.embeddings.clear();
     for (size_t i = 0; i < photos.size(); ++i) {
-      const int mark = photos[i].normalized != nullptr ? static_cast<int>(photos[i].normalized[0])
-                                                       : photos[i].pixels[0];
+      const int mark = MarkOf(photos[i]);
       if (mark < info_.num_classes) output.logits[i * info_.num_classes + mark] = 10;
       output.embeddings.insert(output.embeddings.end(), {static_cast<float>(mark), 1.0f});
     }
@@ -70,6 +82,16 @@ class FakeModel : public Model {
     Set([this] { drop_results_ = true; });
   }
 
+  // Called by each Run from now on with the first bytes of its photos, without a lock: it may
+  // throw, block, or return an error, which Run returns. Ready-made ones are in faults.h.
+  using Fault = std::function<absl::Status(const std::vector<int>& marks)>;
+  void InjectFault(Fault fault) {
+    Set([this, &fault] { fault_ = std::move(fault); });
+  }
+
+  // Called by the destructor. To be set before others use the model.
+  void OnDestroyed(std::function<void()> on_destroyed) { on_destroyed_ = std::move(on_destroyed); }
+
   // Blocks until so many calls of Run have begun.
   void AwaitRuns(int count) const {
     server::MutexLock lock(mu_);
@@ -83,6 +105,10 @@ class FakeModel : public Model {
   }
 
  private:
+  static int MarkOf(const PhotoInput& photo) {
+    return photo.normalized != nullptr ? static_cast<int>(photo.normalized[0]) : photo.pixels[0];
+  }
+
   template <typename Change>
   void Set(Change change) {
     server::MutexLock lock(mu_);
@@ -98,6 +124,8 @@ class FakeModel : public Model {
   bool held_ = false;
   bool drop_results_ = false;
   absl::Status result_;
+  Fault fault_;
+  std::function<void()> on_destroyed_;
 };
 
 // Photos for it: every pixel is the first byte; "bad" and nothing at all are no photo.

@@ -184,6 +184,15 @@ TEST_F(YamlConfigTest, KeysAreTheFlagsNames) {
   EXPECT_EQ(config.max_pixels, 5'000'000);
 }
 
+TEST_F(YamlConfigTest, AModelMayHaveABatchTimeoutOfItsOwn) {
+  EXPECT_EQ(ConfigOf({}).defaults.batch_timeout_ms, 30'000);
+  const ServerConfig config =
+      Read("batch-timeout-ms: 5000\nmodels:\n  a: {path: x, batch-timeout-ms: 0}\n  b: y\n");
+  EXPECT_EQ(config.models.at(0).settings.batch_timeout_ms, 0);
+  EXPECT_EQ(config.models.at(1).settings.batch_timeout_ms, 5000);
+  EXPECT_THAT(ErrorOf({"--batch-timeout-ms", "-1"}), HasSubstr("--batch-timeout-ms"));
+}
+
 TEST_F(YamlConfigTest, AModelMayStayOutOfTheResponseCache) {
   const ServerConfig config =
       Read("cache-config: local,size=5000\nmodels: {a: /a, b: {path: /b, cache: false}}\n");

@@ -149,7 +149,9 @@ TEST_F(ServedModelTest, ABadPhotoFailsAlone) {
 }
 
 TEST_F(ServedModelTest, AFailedBatchReachesEveryWaiter) {
-  Start({});
+  Start({.replicas = 1,
+         .compute_threads = 1,
+         .queue = {.max_batch = 2, .max_delay = std::chrono::seconds(1)}});
   fake_->FailWith(absl::InternalError("device lost"));
   auto first = Classify("\x01");
   auto second = Classify("\x02");
