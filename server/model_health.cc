@@ -59,8 +59,9 @@ void ModelHealth::Move(ReplicaState from, ReplicaState to, absl::string_view why
     --replicas_in_[static_cast<int>(from)];
     ++replicas_in_[static_cast<int>(to)];
     if (!why.empty()) why_ = std::string(why);
-    // A blank photo says little about others, but it is all there is when no others come.
-    if (to == ReplicaState::kWorking && !healthy_) failures_ = 0;
+    // A blank photo says little about others, but it is all there is when no others come. Not where
+    // the replica began to recover before the last failure.
+    if (from == ReplicaState::kFailing && to == ReplicaState::kWorking && !healthy_) failures_ = 0;
     news = Judge();
   }
   Tell(std::move(news));
