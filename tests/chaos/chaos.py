@@ -346,9 +346,13 @@ def soak(options, server, repository):
 
     log = server.log()
     hit, faults = photos_hit(log)
-    internal = sum(count for (_, _, code), count in counted.items() if code == "INTERNAL")
+    internal, unavailable = (sum(count for (_, _, code), count in counted.items() if code == wanted)
+                             for wanted in ("INTERNAL", "UNAVAILABLE"))
     verdict.check(hit is not None and internal <= hit, "only what a fault hit was answered INTERNAL",
                   f"{internal} answers; passes/photos: {faults}")
+    # Faults may strike all replicas of a model at a time.
+    verdict.check(unavailable == 0 or b"is not healthy" in log, "UNAVAILABLE only where no replica worked",
+                  f"{unavailable} answers")
     reports = BAD_LOG.findall(log)
     verdict.check(not reports, "no report of a sanitizer", len(reports))
     raw = re.findall(rb"[^\n]*[\x00-\x08\x0b-\x1f\x7f][^\n]*", log)
