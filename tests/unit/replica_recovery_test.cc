@@ -526,7 +526,7 @@ TEST_F(ReplicaRecoveryTest, AThousandRandomFailuresGiveEveryPhotoExactlyOneAnswe
   EXPECT_GT(good, 0);
   for (int id = 0; id < sent; ++id) EXPECT_EQ(answers[id], 1) << id;
   EXPECT_EQ(metrics().in_flight->Value(), 0);
-  EXPECT_EQ(served_->queue().reserved(), 0u);
+  EXPECT_EQ(served_->places().used(), 0);
   EXPECT_EQ(metrics().replicas_busy->Value(), 0);
   EXPECT_EQ(metrics().max_batch->Value(), 1);
 }
