@@ -291,12 +291,14 @@ TEST_F(BusyModelTest, AFailedModelAnswersAllThatWaitAndIsNotRemembered) {
   Future first = Classify("\x02");
   Future second = Classify("\x02");
   AwaitAsked();
-  fake_->FailWith(absl::InternalError("device lost"));
+  fake_->InjectFault([](const std::vector<int>& marks) {  // of all but the replica's trial
+    return marks[0] == 0 ? absl::OkStatus() : absl::InternalError("device lost");
+  });
   fake_->Release();
   EXPECT_EQ(first.get().status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(second.get().status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(running_.get().status().code(), absl::StatusCode::kInternal);
-  fake_->FailWith(absl::OkStatus());
+  fake_->InjectFault(nullptr);
   running_ = Classify("\x01");
   EXPECT_FALSE(Cached(Classify("\x02")));
 }
