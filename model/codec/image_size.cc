@@ -65,7 +65,7 @@ bool HasNoLength(uint8_t marker) {
 // Segments before the frame header; a photo with a 20 MB colour profile has 320.
 constexpr int kMaxJpegSegments = 10'000;
 // Bytes between segments, of all gaps together; decoders skip them.
-constexpr size_t kMaxJpegStrayBytes = 1 << 20;
+constexpr size_t kMaxJpegStrayBytes = 1 << 16;
 
 // Moves to behind the next marker, over bytes that are none. Zero bytes behind 0xff are no marker.
 bool SkipToMarker(absl::string_view bytes, size_t& at, uint8_t& marker) {
