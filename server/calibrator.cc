@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/log_value.h"
 #include "server/model_speed.h"
 #include "spdlog/spdlog.h"
 
@@ -47,8 +48,9 @@ std::optional<Share> Calibrator::Recall(const std::string& name, const ModelSett
     spdlog::info(
         "calibrated model={} optimize={} replicas={} threads={} max_batch={} "
         "photos_per_second={:.0f} measured={} read={}",
-        name, settings.optimize, record.share.replicas, record.share.threads,
-        record.share.max_batch, record.photos_per_second, record.measured, cache_.path());
+        LogValue(name), settings.optimize, record.share.replicas, record.share.threads,
+        record.share.max_batch, record.photos_per_second, LogValue(record.measured),
+        LogValue(cache_.path()));
     return record.share;
   }
   return std::nullopt;
@@ -60,15 +62,16 @@ Share Calibrator::Choose(const std::string& name, const ModelSettings& settings,
   const absl::StatusOr<Calibration> found = Measure(settings, model);
   if (!found.ok()) {
     const Share rule = Rule(settings);
-    spdlog::warn("model={} could not be calibrated and gets {}: {}", name,
+    spdlog::warn("model={} could not be calibrated and gets {}: {}", LogValue(name),
                  dla::server::ToString(rule), found.status().ToString());
     return rule;
   }
   spdlog::info(
       "calibrated model={} optimize={} replicas={} threads={} max_batch={} "
       "photos_per_second={:.0f} seconds={:.2f} tried=\"{}\"",
-      name, settings.optimize, found->share.replicas, found->share.threads, found->share.max_batch,
-      found->speed.photos_per_second, Seconds(found->took), ToString(found->measured));
+      LogValue(name), settings.optimize, found->share.replicas, found->share.threads,
+      found->share.max_batch, found->speed.photos_per_second, Seconds(found->took),
+      ToString(found->measured));
   Keep(KeyOf(settings, model), *found, name);
   return found->share;
 }
@@ -88,7 +91,8 @@ void Calibrator::Keep(const CalibrationKey& key, const Calibration& calibration,
   if (cache_.path().empty()) return;
   if (calibration.speed.disturbed) {
     spdlog::warn(
-        "the calibration of model={} is not kept: other programs were using the processors", name);
+        "the calibration of model={} is not kept: other programs were using the processors",
+        LogValue(name));
     return;
   }
   const absl::Status kept =
@@ -97,12 +101,12 @@ void Calibrator::Keep(const CalibrationKey& key, const Calibration& calibration,
                     .photos_per_second = calibration.speed.photos_per_second,
                     .measured = absl::FormatTime("%Y-%m-%d", absl::Now(), absl::UTCTimeZone())});
   if (kept.ok()) {
-    spdlog::info("calibration of model={} kept={}", name, cache_.path());
+    spdlog::info("calibration of model={} kept={}", LogValue(name), LogValue(cache_.path()));
   } else {
     spdlog::warn(
         "the calibration of model={} is not kept and will be done again at the next start: {}; "
         "--calibration-cache names another file",
-        name, kept.ToString());
+        LogValue(name), kept.ToString());
   }
 }
 

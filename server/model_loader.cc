@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/log_value.h"
 #include "spdlog/spdlog.h"
 
 namespace dla::server {
@@ -36,13 +37,15 @@ void Log(const ModelFolder& folder, const ServedModel& model, Duration loading) 
   spdlog::info(
       "loaded model={} version={} architecture={} classes={} input={}x{} precision={} device={} "
       "engine={} replicas={} threads={} max_batch={} seconds={:.2f}",
-      folder.name, folder.version, info.architecture, info.num_classes, info.input.height,
-      info.input.width, info.precision, info.device, info.engine, model.options().replicas,
-      model.options().compute_threads, model.options().queue.max_batch, Seconds(loading));
+      LogValue(folder.name), folder.version, LogValue(info.architecture), info.num_classes,
+      info.input.height, info.input.width, info.precision, info.device, info.engine,
+      model.options().replicas, model.options().compute_threads, model.options().queue.max_batch,
+      Seconds(loading));
   if (absl::StartsWith(info.engine, "libtorch")) {
     spdlog::warn(
         "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks {}",
-        folder.name, info.precision, info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
+        LogValue(folder.name), info.precision,
+        info.precision == "bf16" ? "AVX-512 BF16 and AMX" : "AVX-512");
   }
 }
 

@@ -9,6 +9,7 @@
 #include "model/json.h"
 #include "model/quoted.h"
 #include "model/status_macros.h"
+#include "server/log_value.h"
 #include "spdlog/spdlog.h"
 
 namespace dla::server {
@@ -291,7 +292,7 @@ absl::Status ModelManager::Drop(const std::string& name) {
   Tell(name, {}, "", absl::OkStatus());
   TellUnloading(name, former);
   if (on_serving_) on_serving_(name, false);
-  spdlog::info("unloaded model={}", name);
+  spdlog::info("unloaded model={}", LogValue(name));
   return absl::OkStatus();
 }
 
