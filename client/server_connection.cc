@@ -107,6 +107,13 @@ absl::Status ServerConnection::Explain(const grpc::Status& status) const {
   const absl::Status plain = FromGrpc(status);
   switch (plain.code()) {
     case absl::StatusCode::kUnavailable:
+      if (absl::StrContains(plain.message(), "certificate verify failed")) {
+        return absl::UnavailableError(
+            absl::StrCat("the certificate of ", address_,
+                         " is not to be trusted: name the authority that has signed it with "
+                         "--tls-ca FILE"));
+      }
+      [[fallthrough]];
     case absl::StatusCode::kDeadlineExceeded:
       return absl::UnavailableError(
           absl::StrCat("no server is available at ", address_, " (",

@@ -120,6 +120,8 @@ TEST_F(HardeningTest, TheClientIsLetInByMutualTlsAndTokenAndNoTokenIsEverLogged)
   EXPECT_EQ(Classify({"--tls-ca", dir_.Path("servers.pem")}, {{"DLA_TOKEN", kGoodToken}}).code, 1)
       << "without a certificate";
   EXPECT_EQ(Classify({}, {{"DLA_TOKEN", kGoodToken}}).code, 1) << "in plaintext";
+  EXPECT_THAT(Classify({"--tls"}).errors,
+              AllOf(HasSubstr("not to be trusted"), HasSubstr("--tls-ca")));
 
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait().value_or(-1), 0);
