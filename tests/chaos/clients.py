@@ -333,7 +333,8 @@ def model_stream_infer(run):
 
 
 def flood(run):
-    """Keeps 200 requests in flight, far more than the queue holds."""
+    """Keeps 200 requests in flight, far more than the queue holds; rests now and then, so that others get
+    into the queue, too."""
     places = threading.Semaphore(200)
     with run.channel() as channel:
         stub = Classifier(channel)
@@ -343,7 +344,11 @@ def flood(run):
             run.saw("Classify", call.code().name, run.allowed())
             places.release()
 
+        rest = time.time() + 2
         while run.going():
+            if time.time() > rest:
+                run.pause(6)
+                rest = time.time() + run.random.uniform(1, 4)
             if not places.acquire(timeout=LOST_AFTER):
                 run.problem(f"no answer within {LOST_AFTER} s")
                 break
