@@ -1,7 +1,6 @@
 // dla-server: reads the settings, starts the server, waits for the signal to end.
 #include <signal.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -10,22 +9,17 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "grpc/support/log.h"
 #include "model/dla_model.h"
 #include "model/memory.h"
-#include "model/preprocess.h"
 #include "model/self_test.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
 #include "server/config.h"
-#include "server/log_value.h"
+#include "server/decoders.h"
+#include "server/logging.h"
 #include "server/server.h"
 #include "server/strays.h"
 #include "server/token_table.h"
-#include "spdlog/pattern_formatter.h"
-#include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
 namespace {
@@ -54,50 +48,11 @@ absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& 
 }
 
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
-  const dla::LoadImageOptions options = {.max_pixels = config.max_pixels,
-                                         .max_side = config.max_side,
-                                         .max_jpeg_scans = config.max_jpeg_scans,
-                                         .apply_exif_orientation = config.exif_orientation,
-                                         .reduced_scale_decode = config.reduced_scale_decode};
   return {.load_model = Load,
           .self_test = SelfTest,
-          .decode =
-              [options](absl::string_view bytes, const dla::InputSpec& spec, dla::Proceed proceed) {
-                return dla::LoadImage(bytes, spec, options, std::move(proceed));
-              },
-          .count_pixels = [options](absl::string_view bytes) -> absl::StatusOr<int64_t> {
-            DLA_ASSIGN_OR_RETURN(const dla::ImageSize size, dla::ReadImageSize(bytes));
-            return std::min(size.pixels(), options.max_pixels);  // more is refused anyway
-          },
+          .decode = dla::server::RealDecode(config),
+          .count_pixels = dla::server::RealCountPixels(config),
           .prepare_decode_thread = [] { dla::UseThreads(1); }};
-}
-
-// Escapes what would break a line in two or command a terminal, wherever it came from.
-class SafeMessage final : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&,
-              spdlog::memory_buf_t& line) override {
-    const std::string safe = dla::server::LogLine({message.payload.data(), message.payload.size()});
-    line.append(safe.data(), safe.data() + safe.size());
-  }
-  std::unique_ptr<custom_flag_formatter> clone() const override {
-    return std::make_unique<SafeMessage>();
-  }
-};
-
-void SetUpLogging(const std::string& level) {
-  auto logger = spdlog::stderr_logger_mt("dla-server");
-  auto format = std::make_unique<spdlog::pattern_formatter>();
-  format->add_flag<SafeMessage>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %*");
-  logger->set_formatter(std::move(format));
-  logger->set_level(spdlog::level::from_str(level));
-  spdlog::set_default_logger(logger);
-  // gRPC reports every refused connection as an error of its own.
-  gpr_set_log_function([](gpr_log_func_args* args) {
-    // GRPC_TRACE has it print metadata, tokens included.
-    const bool secret = absl::StrContains(absl::AsciiStrToLower(args->message), "authorization");
-    spdlog::debug("grpc: {}", secret ? "(a message about authorization)" : args->message);
-  });
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
@@ -149,7 +104,7 @@ int main(int argc, char** argv) {
   }
   if (line->hash_token) return HashToken();
   const ServerConfig& config = line->config;
-  SetUpLogging(config.log_level);
+  dla::server::SetUpLogging("dla-server", config.log_level);
   dla::KeepFreedMemory();
   const sigset_t signals = BlockSignals();
 

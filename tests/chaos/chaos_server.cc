@@ -10,12 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "grpc/support/log.h"
-#include "model/preprocess.h"
 #include "model/status_macros.h"
 #include "server/config.h"
+#include "server/decoders.h"
+#include "server/logging.h"
 #include "server/server.h"
-#include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 #include "tests/chaos/faulty_model.h"
 #ifdef DLA_CHAOS_WITH_LIBTORCH
@@ -69,9 +68,6 @@ void PrepareDecodeThread() {}
 
 dla::server::ServerDependencies Dependencies(const dla::server::ServerConfig& config,
                                              FaultSchedule& faults) {
-  const dla::LoadImageOptions options = {.max_pixels = config.max_pixels,
-                                         .apply_exif_orientation = config.exif_orientation,
-                                         .reduced_scale_decode = config.reduced_scale_decode};
   return {.load_model = [&faults](const ModelFolder& folder)
               -> absl::StatusOr<std::unique_ptr<const dla::Model>> {
             DLA_ASSIGN_OR_RETURN(std::unique_ptr<const dla::Model> model, LoadNetwork(folder));
@@ -82,18 +78,9 @@ dla::server::ServerDependencies Dependencies(const dla::server::ServerConfig& co
                 const auto& faulty = static_cast<const dla::testing::FaultyModel&>(model);
                 return SelfTest(folder, faulty.inner());
               },
-          .decode =
-              [options](absl::string_view bytes, const dla::InputSpec& spec) {
-                return dla::LoadImage(bytes, spec, options);
-              },
+          .decode = dla::server::RealDecode(config),
+          .count_pixels = dla::server::RealCountPixels(config),
           .prepare_decode_thread = PrepareDecodeThread};
-}
-
-void SetUpLogging() {
-  auto logger = spdlog::stderr_logger_mt("dla-chaos-server");
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-  spdlog::set_default_logger(logger);
-  gpr_set_log_function([](gpr_log_func_args*) {});
 }
 
 sigset_t BlockSignals() {
@@ -113,7 +100,7 @@ absl::StatusOr<int> Serve(std::vector<std::string> args) {
   DLA_ASSIGN_OR_RETURN(const std::unique_ptr<FaultSchedule> schedule, FaultSchedule::Parse(faults));
   DLA_ASSIGN_OR_RETURN(const dla::server::CommandLine line, dla::server::ParseCommandLine(args));
   const dla::server::ServerConfig& config = line.config;
-  SetUpLogging();
+  dla::server::SetUpLogging("dla-chaos-server", "info");
   PrepareProcess();
   const sigset_t signals = BlockSignals();
   DLA_ASSIGN_OR_RETURN(std::unique_ptr<dla::server::Server> server,

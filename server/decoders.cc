@@ -1,0 +1,30 @@
+#include "server/decoders.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "model/image_codec.h"
+#include "model/preprocess.h"
+#include "model/status_macros.h"
+
+namespace dla::server {
+
+DecodeFunction RealDecode(const ServerConfig& config) {
+  const LoadImageOptions options = {.max_pixels = config.max_pixels,
+                                    .max_side = config.max_side,
+                                    .max_jpeg_scans = config.max_jpeg_scans,
+                                    .apply_exif_orientation = config.exif_orientation,
+                                    .reduced_scale_decode = config.reduced_scale_decode};
+  return [options](absl::string_view bytes, const InputSpec& spec, Proceed proceed) {
+    return LoadImage(bytes, spec, options, std::move(proceed));
+  };
+}
+
+PixelsFunction RealCountPixels(const ServerConfig& config) {
+  return [max_pixels = config.max_pixels](absl::string_view bytes) -> absl::StatusOr<int64_t> {
+    DLA_ASSIGN_OR_RETURN(const ImageSize size, ReadImageSize(bytes));
+    return std::min(size.pixels(), max_pixels);
+  };
+}
+
+}  // namespace dla::server
