@@ -220,6 +220,9 @@ void AddBudgets(CLI::App& app, ServerConfig& config, const std::string& group) {
   add("--max-pixels-in-flight", config.max_pixels_in_flight,
       "Pixels of all photos that wait to be decoded, as their headers declare them, before more "
       "are refused");
+  add("--max-receive-bytes", config.max_receive_bytes,
+      "Memory of requests that are still being received, beyond which gRPC ends some of them. It "
+      "takes a moment, so that a flood from many connections takes more. 0: without limit");
 }
 
 void AddLimits(CLI::App& app, ServerConfig& config, const std::string& group) {

@@ -70,6 +70,7 @@ struct ServerConfig {
   int64_t max_requests_in_flight = 4096;
   int64_t max_bytes_in_flight = 256 << 20;
   int64_t max_pixels_in_flight = 1'000'000'000;
+  int64_t max_receive_bytes = 512 << 20;  // of messages that are being received; 0: no limit
   int max_connections = 1024;
   int max_concurrent_streams = 256;  // of one connection
   int max_metadata_bytes = 16 << 10;

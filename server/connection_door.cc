@@ -18,6 +18,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "server/address.h"
+#include "server/log_value.h"
 #include "spdlog/spdlog.h"
 
 namespace dla::server {
@@ -88,11 +89,31 @@ void SetPort(addrinfo& where, int port) {
   }
 }
 
+// Whose connection it is. Who has one address of IPv6 has 2^64 of them.
+Caller CallerAt(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    const in_addr& ip = reinterpret_cast<const sockaddr_in&>(address).sin_addr;
+    return {.client = ClientIdOf({reinterpret_cast<const char*>(&ip), sizeof ip})};
+  }
+  const in6_addr& ip = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  const char* bytes = reinterpret_cast<const char*>(&ip);
+  return {.client = ClientIdOf(IN6_IS_ADDR_V4MAPPED(&ip) ? absl::string_view(bytes + 12, 4)
+                                                         : absl::string_view(bytes, 8))};
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ConnectionDoor>> ConnectionDoor::Listen(const std::string& address,
-                                                                       int max_connections) {
-  std::unique_ptr<ConnectionDoor> door(new ConnectionDoor(Affordable(max_connections)));
+ConnectionDoor::ConnectionDoor(int max_connections, const ConnectionMetrics& metrics)
+    : metrics_(metrics),
+      connections_({.capacity = max_connections,
+                    .owner = "the server",
+                    .what = "connections",
+                    .flag = "--max-connections"},
+                   metrics.open) {}
+
+absl::StatusOr<std::unique_ptr<ConnectionDoor>> ConnectionDoor::Listen(
+    const std::string& address, int max_connections, const ConnectionMetrics& metrics) {
+  std::unique_ptr<ConnectionDoor> door(new ConnectionDoor(Affordable(max_connections), metrics));
   if (absl::Status bound = door->Bind(address); !bound.ok()) return bound;
   return door;
 }
@@ -147,7 +168,7 @@ void ConnectionDoor::Close() {
 
 ConnectionDoor::~ConnectionDoor() {
   Close();
-  for (const int watched : watched_) close(watched);
+  for (const auto& [watched, share] : watched_) close(watched);
   if (wake_ >= 0) close(wake_);
   if (epoll_ >= 0) close(epoll_);
 }
@@ -159,10 +180,7 @@ void ConnectionDoor::Run() {
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
       if (fd == wake_) return;
-      if (watched_.erase(fd) > 0) {
-        close(fd);
-        open_.store(static_cast<int>(watched_.size()), std::memory_order_relaxed);
-      }
+      if (watched_.erase(fd) > 0) close(fd);
     }
     // Afterwards, as a new connection may get the number of one that has just ended.
     for (int i = 0; i < count; ++i) {
@@ -173,7 +191,10 @@ void ConnectionDoor::Run() {
 }
 
 void ConnectionDoor::Accept(int listener) {
-  const int connection = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  const int connection =
+      accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (connection < 0) {
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       // Others hold them; the caller waits in the kernel's queue.
@@ -182,29 +203,30 @@ void ConnectionDoor::Accept(int listener) {
     }
     return;
   }
-  if (static_cast<int>(watched_.size()) >= max_connections_) return Refuse(connection);
+  absl::StatusOr<Budget::Share> share = connections_.Take(CallerAt(address), 1);
+  if (!share.ok()) return Refuse(connection, share.status().message());
   const int watched = fcntl(connection, F_DUPFD_CLOEXEC, 0);
   // No events but its end, which gRPC causes as well: it shuts a connection down before it closes.
   epoll_event event = {.events = EPOLLET, .data = {.fd = watched}};
   if (watched < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, watched, &event) != 0) {
     if (watched >= 0) close(watched);
-    return Refuse(connection);
+    return Refuse(connection, "no more files can be opened");
   }
-  watched_.insert(watched);
-  open_.store(static_cast<int>(watched_.size()), std::memory_order_relaxed);
+  watched_.emplace(watched, *std::move(share));
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
   parameters.listener_fd = listener;
   parameters.fd = connection;
   acceptor_->HandleNewConnection(&parameters);
 }
 
-void ConnectionDoor::Refuse(int connection) {
+void ConnectionDoor::Refuse(int connection, absl::string_view reason) {
   close(connection);
+  metrics_.refused->Increment();
   // Told at the first and then at every doubling, not for each.
-  const int64_t refused = refused_.fetch_add(1, std::memory_order_relaxed) + 1;
-  if ((refused & (refused - 1)) == 0) {
-    spdlog::warn("connections refused={} open={} reason=\"--max-connections is reached\"", refused,
-                 watched_.size());
+  ++refused_;
+  if ((refused_ & (refused_ - 1)) == 0) {
+    spdlog::warn("connections refused={} open={} reason={}", refused_, watched_.size(),
+                 LogValue(reason));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
+#include "grpcpp/resource_quota.h"
 #include "grpcpp/server_builder.h"
 #include "model/status_macros.h"
 #include "server/address.h"
@@ -31,6 +32,10 @@ class NoReflection final : public grpc::ServerBuilderOption {
 
 void SetLimits(const ServerConfig& config, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(config.max_message_bytes);
+  if (config.max_receive_bytes > 0) {
+    builder.SetResourceQuota(
+        grpc::ResourceQuota("receive").Resize(static_cast<size_t>(config.max_receive_bytes)));
+  }
   const auto set = [&builder](const char* name, int value) {
     builder.AddChannelArgument(name, value);
   };
@@ -57,10 +62,10 @@ void SetLimits(const ServerConfig& config, grpc::ServerBuilder& builder) {
 
 absl::StatusOr<std::unique_ptr<GrpcDoor>> GrpcDoor::Start(
     const ServerConfig& config, const std::vector<grpc::Service*>& services,
-    std::shared_ptr<TlsCredentials> tls) {
+    std::shared_ptr<TlsCredentials> tls, const ConnectionMetrics& metrics) {
   std::unique_ptr<GrpcDoor> door(new GrpcDoor());
-  DLA_ASSIGN_OR_RETURN(door->connections_,
-                       ConnectionDoor::Listen(config.grpc_address, config.max_connections));
+  DLA_ASSIGN_OR_RETURN(door->connections_, ConnectionDoor::Listen(config.grpc_address,
+                                                                  config.max_connections, metrics));
   door->address_ = WithPort(config.grpc_address, door->connections_->port());
 
   grpc::EnableDefaultHealthCheckService(true);

@@ -11,6 +11,7 @@
 #include "grpcpp/server.h"
 #include "server/config.h"
 #include "server/connection_door.h"
+#include "server/metrics.h"
 #include "server/tls_credentials.h"
 
 namespace dla::server {
@@ -21,7 +22,7 @@ class GrpcDoor {
   // reflection. `tls` null: plaintext. UNAVAILABLE if the address cannot be had.
   static absl::StatusOr<std::unique_ptr<GrpcDoor>> Start(
       const ServerConfig& config, const std::vector<grpc::Service*>& services,
-      std::shared_ptr<TlsCredentials> tls);
+      std::shared_ptr<TlsCredentials> tls, const ConnectionMetrics& metrics);
 
   ~GrpcDoor();
 

@@ -109,6 +109,12 @@ struct Metrics::Families {
                                 "Memory that the response cache may take.")),
         cache_entries(Register(prometheus::BuildGauge(), r, "dla_cache_entries",
                                "Answers in the response cache.")),
+        connections(Register(prometheus::BuildGauge(), r, "dla_connections",
+                             "Open connections to gRPC's port.")),
+        connections_limit(Register(prometheus::BuildGauge(), r, "dla_connections_limit",
+                                   "How many may be open.")),
+        connections_refused(Register(prometheus::BuildCounter(), r, "dla_connections_refused_total",
+                                     "Connections that were hung up on at once.")),
         build_info(Register(prometheus::BuildGauge(), r, "dla_build_info",
                             "Always 1; its labels tell what is running.")) {}
 
@@ -138,6 +144,9 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Gauge>& cache_bytes;
   prometheus::Family<prometheus::Gauge>& cache_capacity;
   prometheus::Family<prometheus::Gauge>& cache_entries;
+  prometheus::Family<prometheus::Gauge>& connections;
+  prometheus::Family<prometheus::Gauge>& connections_limit;
+  prometheus::Family<prometheus::Counter>& connections_refused;
   prometheus::Family<prometheus::Gauge>& build_info;
 };
 
@@ -210,6 +219,12 @@ BudgetMetrics Metrics::Budgets(const std::string& model) {
                         .capacity = &families_->budget_capacity.Add(labels)};
   };
   return {.requests = gauges("requests"), .bytes = gauges("bytes"), .pixels = gauges("pixels")};
+}
+
+ConnectionMetrics Metrics::ForConnections() {
+  return {.open = {.used = &families_->connections.Add({}),
+                   .capacity = &families_->connections_limit.Add({})},
+          .refused = &families_->connections_refused.Add({})};
 }
 
 std::unique_ptr<CacheMetrics> Metrics::ForCache() {

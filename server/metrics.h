@@ -49,6 +49,11 @@ struct BudgetMetrics {
   BudgetGauges pixels;
 };
 
+struct ConnectionMetrics {
+  BudgetGauges open;
+  prometheus::Counter* refused;
+};
+
 // What was not there for a photo or a request that was refused at the door.
 enum class Refusal { kQueue, kRequests, kBytes, kPixels, kDeadline };
 
@@ -112,6 +117,9 @@ class Metrics {
 
   // The same series at every call.
   std::unique_ptr<CacheMetrics> ForCache();
+
+  // The same series at every call.
+  ConnectionMetrics ForConnections();
 
   // The server's own budgets, under model="".
   BudgetMetrics ForBudgets() { return Budgets(""); }

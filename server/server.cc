@@ -191,8 +191,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
   }
 
   const int threads_before = CountThreads();
-  DLA_ASSIGN_OR_RETURN(parts->grpc, GrpcDoor::Start(config, {&parts->service, &parts->inference},
-                                                    parts->credentials->tls()));
+  DLA_ASSIGN_OR_RETURN(parts->grpc,
+                       GrpcDoor::Start(config, {&parts->service, &parts->inference},
+                                       parts->credentials->tls(), parts->metrics.ForConnections()));
   plan.grpc_threads = CountThreads() - threads_before;
   for (const std::string& warning : Warnings(plan)) spdlog::warn(warning);
   spdlog::info(ToString(plan));

@@ -43,7 +43,8 @@ def parse_arguments():
 class Server:
     def __init__(self, model, flags):
         command = [BIN / "dla-server", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0",
-                   "--metrics-address", "127.0.0.1:0", "--client-id-metadata", "client-id", *flags]
+                   "--metrics-address", "127.0.0.1:0", "--client-id-metadata", "client-id",
+                   "--max-concurrent-streams", str(GREEDY), *flags]
         if model:
             command += ["--model", f"model={model}"]
         self.log = tempfile.TemporaryFile("w+")
