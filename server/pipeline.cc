@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "model/preprocess.h"
 #include "model/status_macros.h"
@@ -39,6 +40,13 @@ struct Pipeline::Job {
   PhotoContext context;
   Budget::Share place{};
   Shares pixels{};
+
+  // Whose turn to decode it is. Each model counts for itself, so that a caller who floods one is
+  // served by the others.
+  Caller turn() const {
+    return {.client = absl::HashOf(context.caller.client, model.instance()),
+            .priority = context.caller.priority};
+  }
 };
 
 namespace {
@@ -139,15 +147,15 @@ void Pipeline::Submit(std::shared_ptr<ServedModel> model, PhotoSource photo, Pho
     Refuse(std::move(job), std::move(status));
     return;
   }
-  const Caller caller = job.context.caller;
-  pool_.Submit(caller, [this, job = std::move(job)]() mutable { Start(std::move(job)); });
+  const Caller turn = job.turn();
+  pool_.Submit(turn, [this, job = std::move(job)]() mutable { Start(std::move(job)); });
 }
 
 absl::Status Pipeline::Admit(Job& job) const {
   DLA_RETURN_IF_ERROR(job.model.health().CheckAvailable());
   const Caller& caller = job.context.caller;
   auto wait = [&] {
-    return std::max(pool_.PredictedWait(caller), job.model.PredictedWait(caller));
+    return std::max(pool_.PredictedWait(job.turn()), job.model.PredictedWait(caller));
   };
   auto refused = [&](Refusal reason, absl::Status status) {
     job.model.metrics().CountRefused(reason);

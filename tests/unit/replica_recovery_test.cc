@@ -505,7 +505,9 @@ TEST_F(ReplicaRecoveryTest, AThousandRandomFailuresGiveEveryPhotoExactlyOneAnswe
   };
   int sent = 0;
   while (sent < kPhotos && failed_batches() < 1000) {
-    while (sent - answered > 40) std::this_thread::yield();
+    while (sent - answered > 40 || !served_->health().CheckAvailable().ok()) {
+      std::this_thread::yield();
+    }
     const int id = sent++;
     pipeline_->Submit(served_, EncodedPhoto{absl::string_view(&kMarks[id % 4], 1)},
                       {.options = {.top_k = 1}, .done = [&, id](absl::StatusOr<Answer> answer) {

@@ -309,6 +309,41 @@ TEST_F(ServedModelTest, StopsDecodingForACallerWhoLeaves) {
   EXPECT_EQ(fake_->batches().size(), 0u);
 }
 
+TEST_F(ServedModelTest, AFloodOfOneModelDoesNotHoldUpTheDecodingForAnother) {
+  Start({});
+  auto other = reaper_.Share(std::make_unique<ServedModel>(
+      "other", "1", std::make_unique<FakeModel>(), ServedModel::Options{}, metrics_, clock_));
+  Mutex mu;
+  CondVar changed;
+  bool held = true;
+  std::string order;
+  pipeline_ = std::make_unique<Pipeline>(
+      Pipeline::Options{},
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+        MutexLock lock(mu);
+        order += std::string(bytes);
+        changed.NotifyAll();
+        while (held) changed.Wait(mu);
+        return FakeDecode("\x01", spec, proceed);
+      },
+      clock_);
+  std::vector<std::future<absl::StatusOr<Answer>>> answers;
+  answers.push_back(Classify("a"));
+  {
+    MutexLock lock(mu);
+    while (order != "a") changed.Wait(mu);
+  }
+  for (int i = 0; i < 5; ++i) answers.push_back(Classify("a"));
+  answers.push_back(Ask(*pipeline_, other, EncodedPhoto{"b"}, {}));
+  {
+    MutexLock lock(mu);
+    held = false;
+  }
+  changed.NotifyAll();
+  for (auto& answer : answers) EXPECT_TRUE(answer.get().ok());
+  EXPECT_EQ(order, "aabaaaa");
+}
+
 TEST_F(ServedModelTest, CountsPixelsOfEncodedPhotosByTheirHeaderBeforeTheyAreDecoded) {
   Start({});
   Budget pixels({.capacity = 100, .owner = "the server", .what = "pixels"},
