@@ -3,7 +3,7 @@
 
     benchmarks/reliability/overload.py [--name NAME] [--model DIR] [--minutes 10]
 
-Prints one row for each figure and writes benchmarks/results/NAME/overload.json and overload.svg. Server and
+Prints one row for each figure and writes overload-MODEL.json and overload-MODEL.svg to benchmarks/results/NAME. Server and
 load generator share the machine, so the load at three times the capacity costs the server some of its cores.
 """
 
@@ -85,6 +85,10 @@ def result(generator):
     if row["errors"]:
         raise SystemExit(f"{row['errors']} requests failed: {row['first_error']}")
     return row
+
+
+def generator_cores(row):
+    return row["generator_cpu_s_per_1000"] * row["images"] / 1000 / row["wall_s"]
 
 
 def show(name, value, wanted=""):
@@ -173,8 +177,11 @@ def main():
         show("refusals at 3x, each second", f"{statistics.median(r['refusals'] / r['seconds'] for r in thrice):.0f}")
         show("refusal p50 at 3x, ms", f"{statistics.median(r['refusal_p50_ms'] for r in thrice):.2f}")
         show("refusal p99 at 3x, ms", f"{refusal:.1f}", "<= 20")
-        cores = [r["generator_cpu_s_per_1000"] * r["images"] / 1000 / r["wall_s"] for r in thrice]
-        show("cores that the load generator took at 3x", f"{statistics.median(cores):.2f}")
+        left = {key: machine.cores() - statistics.median(generator_cores(r[key]) for r in rounds) for key in goodput}
+        show("cores that the load generator takes at 1x, at 3x",
+             " ".join(f"{machine.cores() - left[key]:.2f}" for key in goodput))
+        show("goodput for each core that is left, at 3x / at 1x",
+             f"{goodput['3x'] / left['3x'] / (goodput['1x'] / left['1x']):.3f}")
         figures |= {"capacity": capacity, "goodput_1x": once, "goodput_3x": thrice}
 
         if arguments.minutes > 0:
@@ -190,10 +197,10 @@ def main():
     fairness(arguments, figures)
     folder = ROOT / "benchmarks/results" / arguments.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "overload.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (folder / f"overload-{figures['model']}.json").write_text(json.dumps(figures, indent=1) + "\n")
     if arguments.minutes > 0:
         try:
-            draw(folder / "overload.svg", rows, capacity)
+            draw(folder / f"overload-{figures['model']}.svg", rows, capacity)
         except ImportError:
             print("no plot: matplotlib is not installed", file=sys.stderr)
 
