@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<ConnectionDoor>> ConnectionDoor::Listen(
 }
 
 absl::Status ConnectionDoor::Bind(const std::string& address) {
-  const absl::Status failure = CannotListen("gRPC", address, "--grpc-address");
+  absl::Status failure = CannotListen("gRPC", address, "--grpc-address");
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (epoll_ < 0 || wake_ < 0) return failure;

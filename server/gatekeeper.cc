@@ -48,7 +48,7 @@ std::string PeerHost(absl::string_view peer) {
   if (absl::ConsumePrefix(&peer, "ipv4:")) return std::string(peer.substr(0, peer.rfind(':')));
   if (absl::ConsumePrefix(&peer, "ipv6:")) {
     // gRPC writes it as part of a URI.
-    const std::string plain = absl::StrReplaceAll(
+    std::string plain = absl::StrReplaceAll(
         peer, {{"%5B", "["}, {"%5D", "]"}, {"%5b", "["}, {"%5d", "]"}, {"%25", "%"}});
     const size_t end = plain.rfind(']');
     if (plain.empty() || plain[0] != '[' || end == std::string::npos) return plain;

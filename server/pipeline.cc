@@ -70,7 +70,8 @@ struct Pipeline::Gate {
     {
       MutexLock lock(mu);
       if (open) {
-        pipeline.pool_.Submit(job.context.caller, [&pipeline, job = std::move(job)]() mutable {
+        const Caller turn = job.turn();
+        pipeline.pool_.Submit(turn, [&pipeline, job = std::move(job)]() mutable {
           pipeline.Compute(std::move(job));
         });
         return;

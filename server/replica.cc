@@ -50,6 +50,7 @@ Photos TakeButPixels(Photos& photos) {
       std::vector<float> normalized = photo.normalized;
       taken.push_back(std::move(photo));
       // Vectors that are moved keep their memory where it is.
+      // NOLINTNEXTLINE(bugprone-use-after-move): what was moved is filled again
       photo.pixels = std::exchange(taken.back().pixels, std::move(pixels));
       photo.normalized = std::exchange(taken.back().normalized, std::move(normalized));
     } catch (const std::bad_alloc&) {

@@ -35,13 +35,16 @@ grpc_ssl_certificate_config_reload_status TlsCredentials::Fetch(
   auto& credentials = *static_cast<TlsCredentials*>(self);
   MutexLock lock(credentials.mu_);
   if (!credentials.changed_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
-  const TlsFiles& files = credentials.files_;
-  const grpc_ssl_pem_key_cert_pair pair = {files.key.c_str(), files.certificate.c_str()};
-  // gRPC insists on roots, even where it asks nobody for a certificate and they mean nothing.
-  const std::string& roots = files.client_ca.empty() ? files.certificate : files.client_ca;
-  *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
   credentials.changed_ = false;
+  *config = credentials.Config();
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+}
+
+grpc_ssl_server_certificate_config* TlsCredentials::Config() const {
+  const grpc_ssl_pem_key_cert_pair pair = {files_.key.c_str(), files_.certificate.c_str()};
+  // gRPC insists on roots, even where it asks nobody for a certificate and they mean nothing.
+  const std::string& roots = files_.client_ca.empty() ? files_.certificate : files_.client_ca;
+  return grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
 }
 
 }  // namespace dla::server

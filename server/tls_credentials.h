@@ -31,6 +31,7 @@ class TlsCredentials final : public grpc::ServerCredentials {
   // gRPC asks this before each handshake.
   static grpc_ssl_certificate_config_reload_status Fetch(
       void* self, grpc_ssl_server_certificate_config** config);
+  grpc_ssl_server_certificate_config* Config() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const bool ask_callers_;
   Mutex mu_;

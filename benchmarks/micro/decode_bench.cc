@@ -28,7 +28,8 @@ BENCHMARK_CAPTURE(Decode, jpeg_4000x3000_reduced, LargeJpeg, 512)->Unit(benchmar
 const std::string& JpegWithExif() {
   static const auto& bytes = *new std::string([] {
     std::string jpeg = SmallJpeg();
-    return jpeg.insert(2, "\xff\xe1\xff\xff" + std::string(65'533, 'e'));
+    jpeg.insert(2, "\xff\xe1\xff\xff" + std::string(65'533, 'e'));
+    return jpeg;
   }());
   return bytes;
 }

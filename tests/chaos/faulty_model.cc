@@ -45,7 +45,10 @@ absl::StatusOr<std::unique_ptr<FaultSchedule>> FaultSchedule::Parse(absl::string
     }
     if (!found || sum > 1) return BadFaults(part);
   }
-  schedule->random_.seed(seed);
+  {
+    server::MutexLock lock(schedule->mu_);
+    schedule->random_.seed(seed);
+  }
   return schedule;
 }
 
@@ -89,7 +92,7 @@ absl::Status FaultyModel::Run(absl::Span<const PhotoInput> photos, BatchOutput& 
     case Fault::kShort:
       break;
   }
-  const absl::Status status = model_->Run(photos, output);
+  absl::Status status = model_->Run(photos, output);
   if (fault == Fault::kShort) {
     output.logits.resize(output.logits.size() / 2);
     output.embeddings.resize(output.embeddings.size() / 2);

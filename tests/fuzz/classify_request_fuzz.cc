@@ -33,7 +33,7 @@ template <typename Request>
 int Try(const uint8_t* data, size_t size) {
   Request request;
   if (!request.ParseFromArray(data, static_cast<int>(size))) return -1;
-  const absl::StatusOr<Target> target = ResolveTarget(Registry(), request);
+  const absl::StatusOr<Target> target = ResolveTarget(Registry(), request, /*client=*/1);
   if (target.ok()) {
     FUZZ_CHECK(target->options.top_k >= 1 && target->options.top_k <= kClasses);
     return 0;

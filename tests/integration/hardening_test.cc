@@ -64,8 +64,9 @@ class HardeningTest : public ::testing::Test {
   }
   Outcome Classify(std::vector<std::string> flags,
                    std::vector<std::pair<std::string, std::string>> environment = {}) {
+    const std::string photo = std::string(DLA_TEST_DATA) + "/photos/roses_1793211631.jpg";
     std::vector<std::string> command = {ProgramPath("dla-client"), "classify", "--server", address_,
-                                        DLA_TEST_DATA "/photos/roses_1793211631.jpg"};
+                                        photo};
     command.insert(command.end(), flags.begin(), flags.end());
     return Run(std::move(command), "", std::move(environment));
   }
@@ -213,11 +214,11 @@ TEST_F(HardeningTest, WritesNothingButItsDeclaredCache) {
   if (access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
   const std::string trace = dir_.Path("trace");
   const std::string cache = dir_.Path("cache/calibration.json");
+  const std::string calls_that_write =
+      "trace=open,openat,creat,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,link,"
+      "symlink,truncate";
   Start({"--calibration-cache", cache},
-        {"/usr/bin/strace", "-D", "-f", "-q", "-e",
-         "trace=open,openat,creat,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,link,"
-         "symlink,truncate",
-         "-o", trace});
+        {"/usr/bin/strace", "-D", "-f", "-q", "-e", calls_that_write, "-o", trace});
   EXPECT_EQ(Classify({}).code, 0);
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait().value_or(-1), 0);

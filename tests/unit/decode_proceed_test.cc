@@ -31,7 +31,7 @@ std::string NoisyWebp(int width, int height) {
   uint8_t* encoded = nullptr;
   const size_t size = WebPEncodeRGB(reinterpret_cast<const uint8_t*>(pixels.data()), width, height,
                                     width * 3, 75, &encoded);
-  const std::string webp(reinterpret_cast<const char*>(encoded), size);
+  std::string webp(reinterpret_cast<const char*>(encoded), size);
   WebPFree(encoded);
   return webp;
 }

@@ -329,8 +329,7 @@ TEST_F(ReplicaRecoveryTest, AModelWithAThreadThatHangsCanBeUnloaded) {
 TEST_F(ReplicaRecoveryTest, AModelWhoseTrialHangsCanBeUnloaded) {
   Start(1, 1);
   fake_->InjectFault(
-      [this,
-       throws = Times(
+      [throws = Times(
            1, [](const std::vector<int>&) -> absl::Status { throw std::runtime_error("glitch"); }),
        hangs = hang_.On(0)](const std::vector<int>& marks) {
         const absl::Status status = throws(marks);
