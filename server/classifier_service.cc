@@ -9,7 +9,6 @@
 #include "server/classify_stream.h"
 #include "server/grpc_status.h"
 #include "server/refused_stream.h"
-#include "server/request_record.h"
 #include "server/unary_call.h"
 
 namespace dla::server {
@@ -119,10 +118,8 @@ grpc::ServerBidiReactor<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>*
 ClassifierService::ClassifyStream(grpc::CallbackServerContext* context) {
   const absl::StatusOr<Identity> identity = context_.gate.Admit(*context, Scope::kInfer, __func__);
   if (!identity.ok()) {
-    RequestRecord(context_.unknown_model, Method::kClassifyStream, context_.clock)
-        .Finish(identity.status().code());
     return new RefusedStream<v1::ClassifyStreamRequest, v1::ClassifyStreamResponse>(
-        identity.status());
+        context_, Method::kClassifyStream, identity.status());
   }
   auto* stream = new ClassifyStreamReactor(context_, ClientIdOf(identity->name),
                                            DeadlineOf(*context, context_.clock));

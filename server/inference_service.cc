@@ -202,10 +202,8 @@ InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
   const absl::StatusOr<Identity> identity =
       context_.service.gate.Admit(*context, Scope::kInfer, __func__);
   if (!identity.ok()) {
-    RequestRecord(context_.service.unknown_model, Method::kModelStreamInfer, context_.service.clock)
-        .Finish(identity.status().code());
     return new RefusedStream<inference::ModelInferRequest, inference::ModelStreamInferResponse>(
-        identity.status());
+        context_.service, Method::kModelStreamInfer, identity.status());
   }
   auto* stream = new InferStream(context_, ClientIdOf(identity->name),
                                  DeadlineOf(*context, context_.service.clock));

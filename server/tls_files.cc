@@ -13,22 +13,12 @@
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "model/whole_file.h"
+#include "server/openssl_ptr.h"
 
 namespace dla::server {
 namespace {
 
 constexpr size_t kMaxFileBytes = 1 << 20;
-
-template <auto kFree>
-struct Free {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using BioPtr = std::unique_ptr<BIO, Free<BIO_free>>;
-using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
 
 BioPtr Reader(const std::string& pem) {
   return BioPtr(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));

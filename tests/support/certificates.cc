@@ -10,18 +10,13 @@
 #include <atomic>
 #include <stdexcept>
 
+#include "server/openssl_ptr.h"
+
 namespace dla::testing {
 namespace {
 
-template <auto kFree>
-struct Free {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using X509Ptr = std::unique_ptr<X509, Free<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
+using server::KeyPtr;
+using server::X509Ptr;
 
 KeyPtr NewKey() {
   KeyPtr key(EVP_EC_gen("P-256"));

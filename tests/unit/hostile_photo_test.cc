@@ -15,6 +15,7 @@
 #include "model/preprocess.h"
 #include "tests/support/png_checksums.h"
 #include "tests/unit/photo_files.h"
+#include "tests/unit/photo_refusal.h"
 #include "tests/unit/photo_surgery.h"
 
 namespace dla {
@@ -22,12 +23,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-std::string Refusal(absl::string_view bytes, const DecodeOptions& options = {}) {
-  const absl::Status status = DecodeImage(bytes, options).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  return std::string(status.message());
-}
 
 // The seeds of the fuzzer: small photos of every kind.
 std::map<std::string, std::string> SmallPhotos() {

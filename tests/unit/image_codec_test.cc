@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/unit/photo_files.h"
+#include "tests/unit/photo_refusal.h"
 #include "tests/unit/photo_surgery.h"
 
 namespace dla {
@@ -20,13 +21,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// Expects a refusal and gives its words.
-std::string Refusal(absl::string_view bytes, const DecodeOptions& options = {}) {
-  const absl::Status status = DecodeImage(bytes, options).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  return std::string(status.message());
-}
 
 TEST(ImageCodecTest, RefusesNoBytes) {
   EXPECT_THAT(Refusal(""), AllOf(HasSubstr("no bytes"), HasSubstr("JPEG, PNG or WebP")));
