@@ -48,10 +48,11 @@ void Decode(const std::string& bytes) {
   }
 }
 
-void DecodeWithAndWithoutRepair(std::string bytes) {
+void DecodeWithAndWithoutRepair(const std::string& bytes) {
   Decode(bytes);
-  RepairPngChecksums(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size());
-  Decode(bytes);
+  std::string repaired = bytes;
+  RepairPngChecksums(reinterpret_cast<uint8_t*>(repaired.data()), repaired.size());
+  Decode(repaired);
 }
 
 long PeakKilobytes() {
