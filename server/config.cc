@@ -238,6 +238,9 @@ void AddLimits(CLI::App& app, ServerConfig& config, const std::string& group) {
   add("--max-connections", config.max_connections, 1, 100'000,
       "Connections to gRPC's port at a time; callers beyond are hung up on. Each takes two of the "
       "process's open files, whose limit is raised as far as it may be");
+  add("--http-threads", config.http_threads, 1, 4096,
+      "Requests over HTTP that are served at a time, each by a thread of its own, which mostly "
+      "waits");
   add("--max-concurrent-streams", config.max_concurrent_streams, 1, 100'000,
       "Calls of one connection at a time; callers hold back more than these themselves");
   add("--max-metadata-bytes", config.max_metadata_bytes, 1024, 1 << 20,
@@ -338,8 +341,9 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
-  app.add_option("--http-address", config.http_address,
-                 "Where HTTP health checks are served; port 0 picks one")
+  app.add_option(
+         "--http-address", config.http_address,
+         "Where HTTP is served: photos, the Open Inference Protocol, health; port 0 picks one")
       ->check(Address())
       ->type_name("ADDRESS")
       ->capture_default_str()

@@ -36,6 +36,7 @@ absl::StatusOr<std::unique_ptr<CredentialFiles>> CredentialFiles::Read(Options o
   if (!files->options_.tls.certificate.empty()) {
     DLA_ASSIGN_OR_RETURN(TlsFiles tls, ReadTlsFiles(files->options_.tls));
     files->tls_ = std::make_shared<TlsCredentials>(tls);
+    files->http_tls_ = std::make_shared<HttpTls>(tls);
     files->tls_files_.emplace(std::move(tls));
   }
   if (!files->options_.token_file.empty()) {
@@ -83,6 +84,7 @@ void CredentialFiles::Look(bool at_once) {
   MutexLock lock(look_mu_);
   if (tls_files_.has_value() && LookAt("tls", *tls_files_, ReadTlsFiles(options_.tls), at_once)) {
     tls_->Set(tls_files_->used());
+    http_tls_->Set(tls_files_->used());
   }
   if (token_table_.has_value() &&
       LookAt("tokens", *token_table_, TokenTable::Read(options_.token_file), at_once)) {

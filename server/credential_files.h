@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "server/clock.h"
 #include "server/gatekeeper.h"
+#include "server/http_tls.h"
 #include "server/mutex.h"
 #include "server/settled.h"
 #include "server/tls_credentials.h"
@@ -35,6 +36,8 @@ class CredentialFiles {
 
   // Null without TLS. Shared with gRPC.
   const std::shared_ptr<TlsCredentials>& tls() const { return tls_; }
+  // Null without TLS. Shared with the HTTP server.
+  const std::shared_ptr<HttpTls>& http_tls() const { return http_tls_; }
   // As read at the start; null if there are none.
   std::shared_ptr<const TokenTable> tokens() const;
 
@@ -54,6 +57,7 @@ class CredentialFiles {
   const Options options_;
   Clock& clock_;
   std::shared_ptr<TlsCredentials> tls_;
+  std::shared_ptr<HttpTls> http_tls_;
   Gatekeeper* gatekeeper_ = nullptr;
 
   Mutex mu_;

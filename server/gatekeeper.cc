@@ -22,17 +22,38 @@ absl::string_view View(grpc::string_ref text) { return {text.data(), text.size()
 
 std::string Bounded(absl::string_view name) { return std::string(name.substr(0, kMaxNameBytes)); }
 
+class GrpcCall final : public CallInfo {
+ public:
+  explicit GrpcCall(const grpc::ServerContextBase& call) : call_(call) {}
+
+  absl::InlinedVector<absl::string_view, 1> Values(const std::string& key) const override {
+    absl::InlinedVector<absl::string_view, 1> values;
+    const auto [first, last] = call_.client_metadata().equal_range(key);
+    for (auto each = first; each != last; ++each) values.push_back(View(each->second));
+    return values;
+  }
+  std::string CertificateName() const override {
+    const std::shared_ptr<const grpc::AuthContext> authenticated = call_.auth_context();
+    if (authenticated == nullptr || !authenticated->IsPeerAuthenticated()) return "";
+    const auto names = authenticated->GetPeerIdentity();
+    return names.empty() ? "" : std::string(View(names[0]));
+  }
+  std::string Host() const override { return PeerHost(call_.peer()); }
+
+ private:
+  const grpc::ServerContextBase& call_;
+};
+
 absl::Status NoToken(absl::string_view what) {
-  return absl::UnauthenticatedError(
-      absl::StrCat(what, "; send the metadata \"authorization: Bearer TOKEN\""));
+  return absl::UnauthenticatedError(absl::StrCat(what, "; send \"authorization: Bearer TOKEN\""));
 }
 
 // The token that the caller shows. It lives as long as the call.
-absl::StatusOr<absl::string_view> TokenOf(const grpc::ServerContextBase& call) {
-  const auto [first, last] = call.client_metadata().equal_range("authorization");
-  if (first == last) return NoToken("this server wants a token");
-  if (std::next(first) != last) return NoToken("there is more than one authorization");
-  absl::string_view value = View(first->second);
+absl::StatusOr<absl::string_view> TokenOf(const CallInfo& call) {
+  const auto values = call.Values("authorization");
+  if (values.empty()) return NoToken("this server wants a token");
+  if (values.size() > 1) return NoToken("there is more than one authorization");
+  absl::string_view value = values[0];
   static constexpr absl::string_view kBearer = "bearer ";
   if (!absl::StartsWithIgnoreCase(value, kBearer)) {
     return NoToken("the authorization is not of the kind Bearer");
@@ -66,6 +87,11 @@ Gatekeeper::Gatekeeper(Options options, Clock& clock)
 
 absl::StatusOr<Identity> Gatekeeper::Admit(const grpc::ServerContextBase& call, Scope needed,
                                            absl::string_view method) const {
+  return Admit(GrpcCall(call), needed, method);
+}
+
+absl::StatusOr<Identity> Gatekeeper::Admit(const CallInfo& call, Scope needed,
+                                           absl::string_view method) const {
   if (open_) return NameOf(call);
   std::shared_ptr<const TokenTable> tokens;
   {
@@ -82,8 +108,7 @@ void Gatekeeper::SetTokens(std::shared_ptr<const TokenTable> tokens) {
   tokens_ = std::move(tokens);
 }
 
-absl::StatusOr<Identity> Gatekeeper::AdmitByToken(const TokenTable& tokens,
-                                                  const grpc::ServerContextBase& call,
+absl::StatusOr<Identity> Gatekeeper::AdmitByToken(const TokenTable& tokens, const CallInfo& call,
                                                   Scope needed) const {
   const absl::StatusOr<absl::string_view> token = TokenOf(call);
   if (!token.ok()) return token.status();
@@ -95,20 +120,16 @@ absl::StatusOr<Identity> Gatekeeper::AdmitByToken(const TokenTable& tokens,
                                                   "\" does not have"));
 }
 
-Identity Gatekeeper::NameOf(const grpc::ServerContextBase& call) const {
-  const std::shared_ptr<const grpc::AuthContext> authenticated = call.auth_context();
-  if (authenticated != nullptr && authenticated->IsPeerAuthenticated()) {
-    const auto names = authenticated->GetPeerIdentity();
-    if (!names.empty()) return {Bounded(View(names[0]))};
-  }
+Identity Gatekeeper::NameOf(const CallInfo& call) const {
+  if (const std::string name = call.CertificateName(); !name.empty()) return {Bounded(name)};
   if (!client_id_metadata_.empty()) {
-    const auto found = call.client_metadata().find(client_id_metadata_);
-    if (found != call.client_metadata().end()) return {Bounded(View(found->second))};
+    const auto values = call.Values(client_id_metadata_);
+    if (!values.empty()) return {Bounded(values[0])};
   }
-  return {Bounded(PeerHost(call.peer()))};
+  return {Bounded(call.Host())};
 }
 
-void Gatekeeper::LogDenial(const grpc::ServerContextBase& call, absl::string_view method,
+void Gatekeeper::LogDenial(const CallInfo& call, absl::string_view method,
                            const absl::Status& why) const {
   int64_t unlogged = 0;
   {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
@@ -18,6 +19,20 @@ namespace dla::server {
 // in all but the first case.
 struct Identity {
   std::string name;
+};
+
+// What a call shows of who makes it, over whichever protocol. Views live as long as the call.
+class CallInfo {
+ public:
+  // All values of a key of gRPC's metadata or of an HTTP header; `key` is in lower case.
+  virtual absl::InlinedVector<absl::string_view, 1> Values(const std::string& key) const = 0;
+  // The name in the certificate that the caller proved to own; empty if none.
+  virtual std::string CertificateName() const = 0;
+  // Where it comes from, without the port.
+  virtual std::string Host() const = 0;
+
+ protected:
+  ~CallInfo() = default;
 };
 
 // Thread-safe. Every handler of every service calls Admit before anything else, but those that
@@ -36,6 +51,8 @@ class Gatekeeper {
   // UNAUTHENTICATED without a token, or with one that nobody has; PERMISSION_DENIED if its scopes
   // do not include `needed`. Denials are logged, at most 10 lines in 10 seconds, never the token.
   // `method` is for the log.
+  absl::StatusOr<Identity> Admit(const CallInfo& call, Scope needed,
+                                 absl::string_view method) const;
   absl::StatusOr<Identity> Admit(const grpc::ServerContextBase& call, Scope needed,
                                  absl::string_view method) const;
 
@@ -43,11 +60,10 @@ class Gatekeeper {
   void SetTokens(std::shared_ptr<const TokenTable> tokens);
 
  private:
-  absl::StatusOr<Identity> AdmitByToken(const TokenTable& tokens,
-                                        const grpc::ServerContextBase& call, Scope needed) const;
-  Identity NameOf(const grpc::ServerContextBase& call) const;
-  void LogDenial(const grpc::ServerContextBase& call, absl::string_view method,
-                 const absl::Status& why) const;
+  absl::StatusOr<Identity> AdmitByToken(const TokenTable& tokens, const CallInfo& call,
+                                        Scope needed) const;
+  Identity NameOf(const CallInfo& call) const;
+  void LogDenial(const CallInfo& call, absl::string_view method, const absl::Status& why) const;
 
   const bool open_;
   const std::string client_id_metadata_;

@@ -22,6 +22,14 @@ absl::Status WithRetryInfo(absl::Status status, Duration delay) {
   return status;
 }
 
+std::optional<Duration> RetryDelayOf(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kRetryInfoUrl);
+  google::rpc::RetryInfo retry;
+  if (!payload.has_value() || !retry.ParseFromString(std::string(*payload))) return std::nullopt;
+  return std::chrono::seconds(retry.retry_delay().seconds()) +
+         std::chrono::nanoseconds(retry.retry_delay().nanos());
+}
+
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status rpc;
   rpc.set_code(static_cast<int32_t>(status.code()));

@@ -1,6 +1,7 @@
 // absl::Status, used inside, to what goes over the wire. The codes are the same numbers.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,6 +14,9 @@ namespace dla::server {
 // `status` with a google.rpc.RetryInfo that tells the caller to come back after `delay`, rounded up
 // to whole milliseconds, at least 1.
 absl::Status WithRetryInfo(absl::Status status, Duration delay);
+
+// What WithRetryInfo has put into it, if anything.
+std::optional<Duration> RetryDelayOf(const absl::Status& status);
 
 // With the status' payloads as details.
 google::rpc::Status ToRpcStatus(const absl::Status& status);

@@ -1,139 +1,122 @@
 #include "server/http_server.h"
 
-#include <netdb.h>
-#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <deque>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "httplib.h"
 #include "server/address.h"
+#include "server/http_problem.h"
+#include "server/http_stream.h"
 #include "server/mutex.h"
 
 namespace dla::server {
 namespace {
 
-using SteadyClock = std::chrono::steady_clock;
-
-constexpr int kThreads = 8;
 constexpr size_t kMaxWaiting = 256;
-constexpr size_t kMaxBodyBytes = 4096;  // no route takes a body
-constexpr int kMaxRequestBytes = 32 << 10;
+constexpr size_t kMaxBodyBytes = 4096;  // where a route does not read it itself
+constexpr size_t kMaxPathBytes = 2048;
 constexpr int kBacklog = 1024;
-constexpr auto kMaxTime = std::chrono::seconds(5);
-constexpr auto kTimeWhileOthersWait = std::chrono::milliseconds(50);
 
-// The connections of one server that no thread has taken up yet.
-using Waiting = std::atomic<size_t>;
+// Set while a thread is to refuse the connection that it is given.
+thread_local bool refuse = false;
 
-// Set while a thread is to close the connection that it is given.
-thread_local bool hang_up = false;
+bool DeclaresBody(const httplib::Request& request) {
+  return request.has_header("Transfer-Encoding") ||
+         (request.has_header("Content-Length") &&
+          request.get_header_value("Content-Length") != "0");
+}
 
-// One connection, which has so much time and so many bytes, however many pieces they come in: the
-// library's own would begin its time anew with each byte. While others wait it has far less time to
-// say what it wants, which is plenty for whoever asks at once.
-class BoundedStream final : public httplib::Stream {
- public:
-  BoundedStream(socket_t socket, const Waiting& waiting) : socket_(socket), waiting_(waiting) {}
+// What to say to whom there is no thread for. Without TLS: a handshake would take one.
+std::string Overloaded() {
+  const std::string body = ProblemJson(
+      503, absl::UnavailableError("too many connections wait for the server; try again later"));
+  return absl::StrCat("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n",
+                      "Content-Type: ", kProblemType, "\r\nContent-Length: ", body.size(),
+                      "\r\n\r\n", body);
+}
 
-  bool is_readable() const override { return Await(POLLIN); }
-  bool is_writable() const override { return Await(POLLOUT); }
-
-  ssize_t read(char* bytes, size_t size) override {
-    size = std::min(size, static_cast<size_t>(unread_));
-    if (size == 0 || !Await(POLLIN)) return -1;
-    const ssize_t count = recv(socket_, bytes, size, 0);
-    if (count > 0) unread_ -= static_cast<int>(count);
-    return count;
+// What no route takes, whatever it is. 0: nothing of that.
+int Refusal(const httplib::Request& request) {
+  if (request.path.size() > kMaxPathBytes) return 414;
+  // One length, or two readers of it might see two requests where there is one.
+  const size_t lengths = request.get_header_value_count("Content-Length");
+  size_t length = 0;
+  if (lengths > 1 ||
+      (lengths == 1 && !absl::SimpleAtoi(request.get_header_value("Content-Length"), &length))) {
+    return 400;
   }
-
-  ssize_t write(const char* bytes, size_t size) override {
-    if (!Await(POLLOUT)) return -1;
-    return send(socket_, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-  }
-
-  void get_remote_ip_and_port(std::string& ip, int& port) const override {
-    NameOf(getpeername, ip, port);
-  }
-  void get_local_ip_and_port(std::string& ip, int& port) const override {
-    NameOf(getsockname, ip, port);
-  }
-  socket_t socket() const override { return socket_; }
-
- private:
-  bool Await(short what) const {
-    while (true) {
-      const auto passed = SteadyClock::now() - start_;
-      const bool hurry = what == POLLIN && waiting_.load(std::memory_order_relaxed) > 0;
-      if (passed >= kMaxTime || (hurry && passed >= kTimeWhileOthersWait)) return false;
-      pollfd wanted = {.fd = socket_, .events = what, .revents = 0};
-      const int count = poll(&wanted, 1, kTimeWhileOthersWait.count());
-      if (count > 0) return true;
-      if (count < 0 && errno != EINTR) return false;
-    }
-  }
-
-  template <typename Function>
-  void NameOf(Function function, std::string& ip, int& port) const {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    char host[NI_MAXHOST] = "";
-    char service[NI_MAXSERV] = "";
-    auto* where = reinterpret_cast<sockaddr*>(&address);
-    if (function(socket_, where, &size) != 0 ||
-        getnameinfo(where, size, host, sizeof host, service, sizeof service,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-      return;
-    }
-    ip = host;
-    port = std::atoi(service);
-  }
-
-  const socket_t socket_;
-  const Waiting& waiting_;
-  const SteadyClock::time_point start_ = SteadyClock::now();
-  int unread_ = kMaxRequestBytes;
-};
+  if (request.has_header("Transfer-Encoding")) return 411;
+  return 0;
+}
 
 }  // namespace
 
 class HttpServer::Bounded final : public httplib::Server {
  public:
+  explicit Bounded(std::shared_ptr<const HttpTls> tls) : tls_(std::move(tls)) {
+    shared_.stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  }
+  ~Bounded() override { close(shared_.stop_event); }
+
   // Lets more connections wait in the kernel than the library's five, beyond which callers would
   // try again after a second.
   void LengthenBacklog() { (void)::listen(svr_sock_, kBacklog); }
 
-  Waiting& waiting() { return waiting_; }
+  HttpSharedState& shared() { return shared_; }
 
  private:
   bool process_and_close_socket(socket_t socket) override {
-    bool ok = false;
-    if (!hang_up) {
-      BoundedStream stream(socket, waiting_);
-      bool closed = false;
-      ok = process_request(stream, /*close_connection=*/true, closed, nullptr);
+    if (refuse) {
+      static const std::string kAnswer = Overloaded();
+      if (tls_ == nullptr) {
+        (void)send(socket, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      }
+    } else {
+      Serve(socket);
     }
     ::shutdown(socket, SHUT_RDWR);
     close(socket);
-    return ok;
+    return true;
   }
 
-  Waiting waiting_ = 0;
+  void Serve(int socket) {
+    SslPtr tls;
+    if (tls_ != nullptr && (tls = tls_->NewConnection()) == nullptr) return;
+    HttpStream stream(socket, std::move(tls), shared_);
+    if (!stream.Greet()) return;
+    bool reusable = true;
+    while (reusable && stream.AwaitRequest()) {
+      bool closed = false;
+      bool parsed = false;
+      bool body = true;
+      const bool ok = process_request(stream, /*close_connection=*/false, closed,
+                                      [&](const httplib::Request& request) {
+                                        parsed = true;
+                                        body = DeclaresBody(request);
+                                      });
+      reusable = ok && parsed && !closed && stream.Reusable(body);
+      if (!stream.Reusable(body)) stream.Linger();
+    }
+  }
+
+  const std::shared_ptr<const HttpTls> tls_;
+  HttpSharedState shared_;
 };
 
-// Takes up the newest connection first; hangs up on the oldest where too many wait. So callers who
+// Takes up the newest connection first; refuses the oldest where too many wait. So callers who
 // hold connections open and say nothing take each other's places.
 class HttpServer::Threads final : public httplib::TaskQueue {
  public:
-  explicit Threads(Waiting& waiting) : waiting_(waiting) {
-    for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Run(); });
+  Threads(int threads, HttpSharedState& shared) : waiting_(shared.waiting) {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
   }
 
   void enqueue(std::function<void()> connection) override {
@@ -149,9 +132,9 @@ class HttpServer::Threads final : public httplib::TaskQueue {
     }
     changed_.NotifyOne();
     if (!oldest) return;
-    hang_up = true;
+    refuse = true;
     oldest();
-    hang_up = false;
+    refuse = false;
   }
 
   void shutdown() override {
@@ -179,7 +162,7 @@ class HttpServer::Threads final : public httplib::TaskQueue {
     }
   }
 
-  Waiting& waiting_;
+  std::atomic<size_t>& waiting_;
   Mutex mu_;
   CondVar changed_;
   std::deque<std::function<void()>> connections_ ABSL_GUARDED_BY(mu_);
@@ -187,14 +170,29 @@ class HttpServer::Threads final : public httplib::TaskQueue {
   std::vector<std::thread> threads_;
 };
 
-HttpServer::HttpServer() : server_(std::make_unique<Bounded>()) {}
+HttpServer::HttpServer(const Options& options) : server_(std::make_unique<Bounded>(options.tls)) {}
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     const Options& options, const std::function<void(httplib::Server&)>& add_routes) {
-  std::unique_ptr<HttpServer> http(new HttpServer());
+  std::unique_ptr<HttpServer> http(new HttpServer(options));
   Bounded& server = *http->server_;
-  server.new_task_queue = [&server] { return new Threads(server.waiting()); };
+  server.new_task_queue = [&server, threads = options.threads] {
+    return new Threads(threads, server.shared());
+  };
   server.set_payload_max_length(kMaxBodyBytes);
+  server.set_tcp_nodelay(true);
+  server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
+    response.status = Refusal(request);
+    if (response.status != 0) return httplib::Server::HandlerResponse::Handled;
+    response.status = -1;  // as the library has it until a route decides
+    return httplib::Server::HandlerResponse::Unhandled;
+  });
+  server.set_error_handler(FillProblem);
+  server.set_post_routing_handler([](const httplib::Request& request, httplib::Response& response) {
+    auto& stream = static_cast<HttpStream&>(HttpConnection::Current());
+    response.headers.erase("Keep-Alive");
+    if (!stream.Reusable(DeclaresBody(request))) response.set_header("Connection", "close");
+  });
   // The library's default sets SO_REUSEPORT, with which two servers share a port unnoticed.
   server.set_socket_options([](socket_t socket) {
     const int on = 1;
@@ -218,7 +216,14 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   return http;
 }
 
+void HttpServer::EndRequests() {
+  server_->shared().stopping = true;
+  const uint64_t one = 1;
+  (void)!write(server_->shared().stop_event, &one, sizeof one);
+}
+
 HttpServer::~HttpServer() {
+  server_->shared().stopping = true;  // those that are idle do not keep it
   server_->stop();
   if (thread_.joinable()) thread_.join();
 }

@@ -4,35 +4,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "model/quoted.h"
 #include "server/classify_request.h"
 #include "server/grpc_status.h"
 #include "server/infer_job.h"
 #include "server/infer_response.h"
 #include "server/infer_stream.h"
-#include "server/model_description.h"
+#include "server/inference_queries.h"
 #include "server/refused_stream.h"
 #include "server/unary_call.h"
-#include "server/version.h"
 
 namespace dla::server {
 namespace {
-
-constexpr const char* kExtensions[] = {"classification", "model_configuration", "model_repository",
-                                       "parameters", "statistics"};
-
-// The protocol has no way to ask for "the first model".
-absl::Status CheckName(absl::string_view name) {
-  if (!name.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError("the model's name is empty; ask RepositoryIndex for the names");
-}
-
-absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(const ModelRegistry& registry,
-                                                       absl::string_view name,
-                                                       absl::string_view version) {
-  if (absl::Status status = CheckName(name); !status.ok()) return status;
-  return registry.Find(name, version);
-}
 
 grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -43,11 +25,6 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl
 grpc::ServerUnaryReactor* Unsupported(grpc::CallbackServerContext* context,
                                       absl::string_view message) {
   return Reply(context, absl::UnimplementedError(message));
-}
-
-absl::Status UnknownParameter(absl::string_view name, absl::string_view known) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("parameter ", Quoted(name), " is not supported; there is ", known));
 }
 
 absl::Status SharedMemoryIsOff() {
@@ -98,7 +75,8 @@ class InferReactor final : public UnaryCall {
 absl::StatusOr<InferTarget> ResolveInfer(const InferenceContext& context,
                                          const inference::ModelInferRequest& request,
                                          ClientId client, RequestRecord& record) {
-  auto model = FindModel(context.service.registry, request.model_name(), request.model_version());
+  auto model =
+      FindInferModel(context.service.registry, request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   record.SetModel(*model);
   absl::StatusOr<InferTask> task =
@@ -125,62 +103,42 @@ grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
                                                         const inference::ServerReadyRequest*,
                                                         inference::ServerReadyResponse* response) {
-  response->set_ready(context_.ready);
+  response->set_ready(context_.service.ready);
   return Reply(context, absl::OkStatus());
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* InferenceService::AnswerQuery(grpc::CallbackServerContext& context,
+                                                        absl::string_view method,
+                                                        const Request& request,
+                                                        Response& response) {
+  absl::Status status = Check(context, Scope::kInfer, method);
+  if (status.ok()) status = Tell(context_, request, response);
+  return Reply(&context, status);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
                                                        const inference::ModelReadyRequest* request,
                                                        inference::ModelReadyResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  const absl::Status status = CheckName(request->name());
-  if (status.ok()) {
-    const auto model = context_.service.registry.Find(request->name(), request->version());
-    response->set_ready(context_.ready && model.ok() && (*model)->health().healthy());
-  }
-  return Reply(context, status);
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
-    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest*,
+    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest* request,
     inference::ServerMetadataResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  response->set_name("dla-serve");
-  response->set_version(kVersion);
-  for (const char* extension : kExtensions) response->add_extensions(extension);
-  if (context_.regions != nullptr) response->add_extensions("system_shared_memory");
-  return Reply(context, absl::OkStatus());
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
     grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
     inference::ModelMetadataResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  const auto model = FindModel(context_.service.registry, request->name(), request->version());
-  if (model.ok()) {
-    FillMetadata(**model, *response);
-    for (const auto& version : context_.service.registry.Versions(request->name())) {
-      response->add_versions(version->version());
-    }
-  }
-  return Reply(context, model.status());
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelConfig(
     grpc::CallbackServerContext* context, const inference::ModelConfigRequest* request,
     inference::ModelConfigResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  const auto model = FindModel(context_.service.registry, request->name(), request->version());
-  if (model.ok()) FillConfig(**model, *response->mutable_config());
-  return Reply(context, model.status());
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerContext* context,
@@ -214,45 +172,13 @@ InferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
 grpc::ServerUnaryReactor* InferenceService::ModelStatistics(
     grpc::CallbackServerContext* context, const inference::ModelStatisticsRequest* request,
     inference::ModelStatisticsResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  auto add = [response](ServedModel& model) {
-    inference::ModelStatistics& message = *response->add_model_stats();
-    message.set_name(model.name());
-    message.set_version(model.version());
-    model.statistics().Fill(message);
-  };
-  if (!request->version().empty()) {
-    const auto model = FindModel(context_.service.registry, request->name(), request->version());
-    if (model.ok()) add(**model);
-    return Reply(context, model.status());
-  }
-  // Without a version all of them, without a name all models.
-  absl::Status status;
-  if (!request->name().empty()) status = context_.service.registry.Find(request->name()).status();
-  for (const auto& model : context_.service.registry.models()) {
-    if (!request->name().empty() && request->name() != model->name()) continue;
-    for (const auto& version : context_.service.registry.Versions(model->name())) add(*version);
-  }
-  return Reply(context, status);
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(
     grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest* request,
     inference::RepositoryIndexResponse* response) {
-  if (absl::Status status = Check(*context, Scope::kInfer, __func__); !status.ok()) {
-    return Reply(context, status);
-  }
-  for (const ModelState& model : context_.manager.Index()) {
-    if (request->ready() && model.state != "READY") continue;
-    auto& entry = *response->add_models();
-    entry.set_name(model.name);
-    entry.set_version(model.version);
-    entry.set_state(model.state);
-    entry.set_reason(model.reason);
-  }
-  return Reply(context, absl::OkStatus());
+  return AnswerQuery(*context, __func__, *request, *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
@@ -261,16 +187,10 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
   if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
     return Reply(context, status);
   }
-  if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
-    return Reply(context, status);
-  }
-  std::string config;
-  for (const auto& [name, value] : request->parameters()) {
-    if (name != "config") return Reply(context, UnknownParameter(name, "config"));
-    config = value.string_param();
-  }
+  const absl::StatusOr<std::string> config = LoadConfig(*request);
+  if (!config.ok()) return Reply(context, config.status());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  context_.manager.Load(request->model_name(), config,
+  context_.manager.Load(request->model_name(), *config,
                         [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
   return reactor;
 }
@@ -281,15 +201,7 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
   if (absl::Status status = Check(*context, Scope::kAdmin, __func__); !status.ok()) {
     return Reply(context, status);
   }
-  if (absl::Status status = CheckName(request->model_name()); !status.ok()) {
-    return Reply(context, status);
-  }
-  for (const auto& [name, value] : request->parameters()) {
-    // Clients send it always; no model depends on another.
-    if (name != "unload_dependents") {
-      return Reply(context, UnknownParameter(name, "unload_dependents"));
-    }
-  }
+  if (absl::Status status = CheckUnload(*request); !status.ok()) return Reply(context, status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   context_.manager.Unload(request->model_name(), [reactor](absl::Status status) {
     reactor->Finish(ToGrpcStatus(status));

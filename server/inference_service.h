@@ -2,7 +2,6 @@
 // callback API. docs/open-inference-protocol.md tells where it differs from Triton.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -17,9 +16,8 @@ namespace dla::server {
 // What the calls need besides. All of it outlives the service.
 struct InferenceContext {
   const ServiceContext& service;
-  int64_t max_pixels;              // of one photo
-  const std::atomic<bool>& ready;  // whether requests are accepted
-  SharedMemoryRegions* regions;    // null: shared memory is not allowed
+  int64_t max_pixels;            // of one photo
+  SharedMemoryRegions* regions;  // null: shared memory is not allowed
   ModelManager& manager;
 };
 
@@ -114,6 +112,11 @@ class InferenceService final : public inference::GRPCInferenceService::CallbackS
                      absl::string_view method) const {
     return context_.service.gate.Admit(call, needed, method).status();
   }
+
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AnswerQuery(grpc::CallbackServerContext& context,
+                                        absl::string_view method, const Request& request,
+                                        Response& response);
 
   const InferenceContext context_;
 };

@@ -9,8 +9,9 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-constexpr absl::string_view kMethodNames[] = {"Classify", "ClassifyBatch", "ClassifyStream",
-                                              "ModelInfer", "ModelStreamInfer"};
+constexpr absl::string_view kMethodNames[] = {"Classify",   "ClassifyBatch",    "ClassifyStream",
+                                              "ModelInfer", "ModelStreamInfer", "HttpClassify",
+                                              "HttpInfer"};
 
 constexpr const char* kRefusalNames[] = {"queue", "requests", "bytes", "pixels", "deadline"};
 // By BatchFailure.

@@ -17,7 +17,15 @@
 namespace dla::server {
 
 // The calls that are counted apart.
-enum class Method { kClassify, kClassifyBatch, kClassifyStream, kModelInfer, kModelStreamInfer };
+enum class Method {
+  kClassify,
+  kClassifyBatch,
+  kClassifyStream,
+  kModelInfer,
+  kModelStreamInfer,
+  kHttpClassify,
+  kHttpInfer
+};
 
 // Why a forward pass came to nothing.
 enum class BatchFailure { kError, kException, kOutOfMemory, kTimeout };
@@ -33,7 +41,7 @@ class RequestMetrics {
 
  private:
   friend class Metrics;
-  static constexpr int kMethods = 5;
+  static constexpr int kMethods = 7;
   static constexpr int kCodes = 17;  // gRPC's status codes, 0 to 16
   std::array<std::array<prometheus::Counter*, kCodes>, kMethods> requests_;
 };

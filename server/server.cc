@@ -14,6 +14,8 @@
 #include "server/gatekeeper.h"
 #include "server/grpc_door.h"
 #include "server/health_publisher.h"
+#include "server/http_classify.h"
+#include "server/http_infer.h"
 #include "server/http_routes.h"
 #include "server/http_server.h"
 #include "server/inference_service.h"
@@ -86,13 +88,14 @@ struct Server::Parts {
                 .calls = calls,
                 .budgets = budgets,
                 .unknown_model = *unknown_model,
+                .ready = ready,
                 .clock = dependencies.clock},
         service(context),
-        inference({.service = context,
-                   .max_pixels = config.max_pixels,
-                   .ready = ready,
-                   .regions = config.allow_shared_memory ? &regions : nullptr,
-                   .manager = manager}),
+        inference_context{.service = context,
+                          .max_pixels = config.max_pixels,
+                          .regions = config.allow_shared_memory ? &regions : nullptr,
+                          .manager = manager},
+        inference(inference_context),
         credentials(std::move(credential_files)),
         clock(dependencies.clock) {}
 
@@ -113,6 +116,7 @@ struct Server::Parts {
   Gatekeeper gate;
   const ServiceContext context;
   ClassifierService service;
+  const InferenceContext inference_context;
   InferenceService inference;
   const std::unique_ptr<CredentialFiles> credentials;
   Clock& clock;
@@ -124,13 +128,15 @@ struct Server::Parts {
 namespace {
 
 void WarnOfOpenDoors(const ServerConfig& config) {
-  const std::string host = SplitAddress(config.grpc_address).host;
-  const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
-  if (!config.token_file.empty() && config.tls_certificate.empty() && !loopback) {
-    spdlog::warn(
-        "tokens travel in plaintext: give --tls-cert and --tls-key, or let a proxy end TLS and "
-        "bind --grpc-address to 127.0.0.1");
-  }
+  auto loopback = [](const std::string& address) {
+    const std::string host = SplitAddress(address).host;
+    return host == "localhost" || host == "::1" || host.starts_with("127.");
+  };
+  if (config.token_file.empty() || !config.tls_certificate.empty()) return;
+  if (loopback(config.grpc_address) && loopback(config.http_address)) return;
+  spdlog::warn(
+      "tokens travel in plaintext: give --tls-cert and --tls-key, or let a proxy end TLS and "
+      "bind --grpc-address and --http-address to 127.0.0.1");
 }
 
 // How long calls are still refused by the service after the last accepted one was answered.
@@ -175,11 +181,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
           [&parts](httplib::Server& http) {
             AddMetricsRoute(http, {parts->metrics.registry(), parts->process_metrics});
           }));
-  DLA_ASSIGN_OR_RETURN(
-      parts->http,
-      HttpServer::Start(
-          {.address = config.http_address, .purpose = "HTTP", .flag = "--http-address"},
-          [&parts](httplib::Server& http) { AddHealthRoutes(http, parts->ready); }));
+  DLA_ASSIGN_OR_RETURN(parts->http,
+                       HttpServer::Start({.address = config.http_address,
+                                          .purpose = "HTTP",
+                                          .flag = "--http-address",
+                                          .threads = config.http_threads,
+                                          .tls = parts->credentials->http_tls()},
+                                         [&parts, &config](httplib::Server& http) {
+                                           const auto max_body =
+                                               static_cast<size_t>(config.max_message_bytes);
+                                           AddHealthRoutes(http, parts->ready);
+                                           AddClassifyRoutes(http, parts->context, max_body);
+                                           AddInferRoutes(http, parts->inference_context, max_body);
+                                         }));
 
   DLA_RETURN_IF_ERROR(parts->manager.LoadInitial());
   for (const auto& model : parts->registry.models()) {
@@ -218,6 +232,8 @@ absl::Status Server::Drain(Duration timeout) {
   const auto closing = answered ? std::chrono::seconds(1) : std::chrono::seconds(0);
   if (answered && timeout > Duration::zero()) RefuseFor(kRefusalTime);
   parts_->grpc->Shutdown(std::chrono::system_clock::now() + closing);
+  parts_->http->EndRequests();
+  parts_->calls.Drain(TimePoint::max());  // those of HTTP that were just cancelled
   parts_->manager.Stop();
   parts_->health.Stop();  // it uses gRPC's health service
   parts_->grpc.reset();

@@ -1,6 +1,8 @@
 // What the calls of all services share.
 #pragma once
 
+#include <atomic>
+
 #include "server/admission.h"
 #include "server/call_tracker.h"
 #include "server/clock.h"
@@ -17,8 +19,9 @@ struct ServiceContext {
   const ModelRegistry& registry;
   Pipeline& pipeline;
   CallTracker& calls;
-  Budgets& budgets;               // the server's
-  RequestMetrics& unknown_model;  // counts requests for models that do not exist
+  Budgets& budgets;                // the server's
+  RequestMetrics& unknown_model;   // counts requests for models that do not exist
+  const std::atomic<bool>& ready;  // between loading and shutting down
   Clock& clock;
 };
 

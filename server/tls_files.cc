@@ -1,53 +1,29 @@
 #include "server/tls_files.h"
 
-#include <openssl/bio.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/x509.h>
 
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "model/whole_file.h"
-#include "server/openssl_ptr.h"
+#include "server/pem.h"
 
 namespace dla::server {
 namespace {
 
 constexpr size_t kMaxFileBytes = 1 << 20;
 
-BioPtr Reader(const std::string& pem) {
-  return BioPtr(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-}
-
-// A key that is encrypted would otherwise ask the terminal for its pass phrase.
-int NoPassPhrase(char*, int, int, void*) { return -1; }
-
 absl::Status Wrong(absl::string_view flag, const std::string& path, absl::string_view what) {
   ERR_clear_error();
   return absl::InvalidArgumentError(absl::StrCat(flag, " ", path, " ", what));
 }
 
-absl::StatusOr<std::vector<X509Ptr>> ParseCertificates(absl::string_view flag,
-                                                       const std::string& path,
-                                                       const std::string& pem) {
-  const BioPtr reader = Reader(pem);
-  std::vector<X509Ptr> certificates;
-  while (X509* one = PEM_read_bio_X509(reader.get(), nullptr, NoPassPhrase, nullptr)) {
-    certificates.emplace_back(one);
-  }
-  // The end of the file shows as an error, too, and so does a certificate that is cut short.
-  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  ERR_clear_error();
-  if (certificates.empty() || !at_end) {
-    return Wrong(flag, path,
-                 "is no list of certificates in PEM format (-----BEGIN CERTIFICATE-----)");
-  }
-  return certificates;
+absl::Status NoCertificates(absl::string_view flag, const std::string& path) {
+  return Wrong(flag, path,
+               "is no list of certificates in PEM format (-----BEGIN CERTIFICATE-----)");
 }
 
 }  // namespace
@@ -57,10 +33,9 @@ absl::StatusOr<TlsFiles> ReadTlsFiles(const TlsPaths& paths) {
   DLA_ASSIGN_OR_RETURN(files.certificate,
                        ReadWholeFile(paths.certificate, kMaxFileBytes, "see --tls-cert"));
   DLA_ASSIGN_OR_RETURN(files.key, ReadWholeFile(paths.key, kMaxFileBytes, "see --tls-key"));
-  DLA_ASSIGN_OR_RETURN(const std::vector<X509Ptr> chain,
-                       ParseCertificates("--tls-cert", paths.certificate, files.certificate));
-  const BioPtr reader = Reader(files.key);
-  const KeyPtr key(PEM_read_bio_PrivateKey(reader.get(), nullptr, NoPassPhrase, nullptr));
+  const std::vector<X509Ptr> chain = ReadPemCertificates(files.certificate);
+  if (chain.empty()) return NoCertificates("--tls-cert", paths.certificate);
+  const KeyPtr key = ReadPemKey(files.key);
   if (key == nullptr) {
     return Wrong("--tls-key", paths.key, "is no private key in PEM format without a pass phrase");
   }
@@ -75,9 +50,9 @@ absl::StatusOr<TlsFiles> ReadTlsFiles(const TlsPaths& paths) {
   if (paths.client_ca.empty()) return files;
   DLA_ASSIGN_OR_RETURN(files.client_ca,
                        ReadWholeFile(paths.client_ca, kMaxFileBytes, "see --tls-client-ca"));
-  const absl::Status client_ca =
-      ParseCertificates("--tls-client-ca", paths.client_ca, files.client_ca).status();
-  if (!client_ca.ok()) return client_ca;
+  if (ReadPemCertificates(files.client_ca).empty()) {
+    return NoCertificates("--tls-client-ca", paths.client_ca);
+  }
   return files;
 }
 
