@@ -33,7 +33,7 @@ absl::string_view Title(int http_status) {
     case 411:
       return "Length Required";
     case 413:
-      return "Content Too Large";
+      return "Payload Too Large";
     case 414:
       return "URI Too Long";
     case 415:
@@ -74,6 +74,8 @@ absl::Status LibraryError(const httplib::Request& request, int http_status) {
     case 404:
       return absl::NotFoundError(
           absl::StrCat("there is nothing at ", request.method, " ", request.path.substr(0, 200)));
+    case 411:
+      return absl::InvalidArgumentError("send the body with a Content-Length, in one piece");
     case 413:
       return absl::InvalidArgumentError("the body is longer than this path takes");
     case 414:

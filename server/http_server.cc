@@ -21,7 +21,6 @@ namespace dla::server {
 namespace {
 
 constexpr size_t kMaxWaiting = 256;
-constexpr size_t kMaxBodyBytes = 4096;  // where a route does not read it itself
 constexpr size_t kMaxPathBytes = 2048;
 constexpr int kBacklog = 1024;
 
@@ -55,6 +54,16 @@ int Refusal(const httplib::Request& request) {
   }
   if (request.has_header("Transfer-Encoding")) return 411;
   return 0;
+}
+
+// Answers requests with a body that no route takes, without reading it.
+void AddNowhere(httplib::Server& server) {
+  auto nowhere = [](const httplib::Request&, httplib::Response& response,
+                    const httplib::ContentReader&) { response.status = 404; };
+  server.Post(".*", nowhere);
+  server.Put(".*", nowhere);
+  server.Patch(".*", nowhere);
+  server.Delete(".*", nowhere);
 }
 
 }  // namespace
@@ -179,7 +188,6 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   server.new_task_queue = [&server, threads = options.threads] {
     return new Threads(threads, server.shared());
   };
-  server.set_payload_max_length(kMaxBodyBytes);
   server.set_tcp_nodelay(true);
   server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
     response.status = Refusal(request);
@@ -199,6 +207,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   });
   add_routes(server);
+  AddNowhere(server);
 
   const HostPort where = SplitAddress(options.address);
   int port = where.port;
