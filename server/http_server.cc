@@ -9,7 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "httplib.h"
 #include "server/address.h"
@@ -43,14 +44,15 @@ std::string Overloaded() {
 }
 
 // What no route takes, whatever it is. 0: nothing of that.
-int Refusal(const httplib::Request& request) {
+int StatusOfRefusal(const httplib::Request& request) {
   if (request.path.size() > kMaxPathBytes) return 414;
   // One length, or two readers of it might see two requests where there is one.
-  const size_t lengths = request.get_header_value_count("Content-Length");
-  size_t length = 0;
-  if (lengths > 1 ||
-      (lengths == 1 && !absl::SimpleAtoi(request.get_header_value("Content-Length"), &length))) {
-    return 400;
+  const auto [first, last] = request.headers.equal_range("Content-Length");
+  for (auto length = first; length != last; ++length) {
+    if (std::next(first) != last || length->second.empty() || length->second.size() > 18 ||
+        !absl::c_all_of(length->second, absl::ascii_isdigit)) {
+      return 400;
+    }
   }
   if (request.has_header("Transfer-Encoding")) return 411;
   return 0;
@@ -70,7 +72,9 @@ void AddNowhere(httplib::Server& server) {
 
 class HttpServer::Bounded final : public httplib::Server {
  public:
-  explicit Bounded(std::shared_ptr<const HttpTls> tls) : tls_(std::move(tls)) {
+  explicit Bounded(const HttpServer::Options& options)
+      : tls_(options.tls), metrics_(options.metrics) {
+    if (metrics_.has_value()) metrics_->open.capacity->Set(options.threads);
     shared_.stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   }
   ~Bounded() override { close(shared_.stop_event); }
@@ -84,12 +88,15 @@ class HttpServer::Bounded final : public httplib::Server {
  private:
   bool process_and_close_socket(socket_t socket) override {
     if (refuse) {
+      if (metrics_.has_value()) metrics_->refused->Increment();
       static const std::string kAnswer = Overloaded();
       if (tls_ == nullptr) {
         (void)send(socket, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       }
     } else {
+      if (metrics_.has_value()) metrics_->open.used->Increment();
       Serve(socket);
+      if (metrics_.has_value()) metrics_->open.used->Decrement();
     }
     ::shutdown(socket, SHUT_RDWR);
     close(socket);
@@ -117,6 +124,7 @@ class HttpServer::Bounded final : public httplib::Server {
   }
 
   const std::shared_ptr<const HttpTls> tls_;
+  const std::optional<ConnectionMetrics> metrics_;
   HttpSharedState shared_;
 };
 
@@ -179,18 +187,21 @@ class HttpServer::Threads final : public httplib::TaskQueue {
   std::vector<std::thread> threads_;
 };
 
-HttpServer::HttpServer(const Options& options) : server_(std::make_unique<Bounded>(options.tls)) {}
+HttpServer::HttpServer(const Options& options) : server_(std::make_unique<Bounded>(options)) {}
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     const Options& options, const std::function<void(httplib::Server&)>& add_routes) {
   std::unique_ptr<HttpServer> http(new HttpServer(options));
   Bounded& server = *http->server_;
-  server.new_task_queue = [&server, threads = options.threads] {
-    return new Threads(threads, server.shared());
+  std::atomic<bool> threads_started = false;
+  server.new_task_queue = [&, threads = options.threads] {
+    auto* queue = new Threads(threads, server.shared());
+    threads_started = true;
+    return queue;
   };
   server.set_tcp_nodelay(true);
   server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
-    response.status = Refusal(request);
+    response.status = StatusOfRefusal(request);
     if (response.status != 0) return httplib::Server::HandlerResponse::Handled;
     response.status = -1;  // as the library has it until a route decides
     return httplib::Server::HandlerResponse::Unhandled;
@@ -221,7 +232,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   http->address_ = WithPort(options.address, port);
   http->thread_ = std::thread([&server] { server.listen_after_bind(); });
   // stop() does nothing before the thread has begun to listen.
-  while (!server.is_running()) std::this_thread::yield();
+  while (!server.is_running() || !threads_started) std::this_thread::yield();
   return http;
 }
 

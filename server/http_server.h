@@ -5,11 +5,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/status/statusor.h"
 #include "server/http_tls.h"
+#include "server/metrics.h"
 
 namespace httplib {
 class Server;
@@ -25,6 +27,7 @@ class HttpServer {
     std::string flag;     // "--metrics-address", likewise
     int threads = 8;
     std::shared_ptr<const HttpTls> tls = nullptr;  // null: plaintext
+    std::optional<ConnectionMetrics> metrics = std::nullopt;
   };
 
   // Serves the routes that `add_routes` registers; their handlers are called by several threads at

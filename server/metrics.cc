@@ -116,6 +116,13 @@ struct Metrics::Families {
                                    "How many may be open.")),
         connections_refused(Register(prometheus::BuildCounter(), r, "dla_connections_refused_total",
                                      "Connections that were hung up on at once.")),
+        http_connections(Register(prometheus::BuildGauge(), r, "dla_http_connections",
+                                  "Connections to the HTTP port that have a thread.")),
+        http_connections_limit(Register(prometheus::BuildGauge(), r, "dla_http_connections_limit",
+                                        "Threads for connections to the HTTP port.")),
+        http_connections_refused(
+            Register(prometheus::BuildCounter(), r, "dla_http_connections_refused_total",
+                     "Connections to the HTTP port that there was no thread for.")),
         build_info(Register(prometheus::BuildGauge(), r, "dla_build_info",
                             "Always 1; its labels tell what is running.")) {}
 
@@ -148,6 +155,9 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Gauge>& connections;
   prometheus::Family<prometheus::Gauge>& connections_limit;
   prometheus::Family<prometheus::Counter>& connections_refused;
+  prometheus::Family<prometheus::Gauge>& http_connections;
+  prometheus::Family<prometheus::Gauge>& http_connections_limit;
+  prometheus::Family<prometheus::Counter>& http_connections_refused;
   prometheus::Family<prometheus::Gauge>& build_info;
 };
 
@@ -226,6 +236,12 @@ ConnectionMetrics Metrics::ForConnections() {
   return {.open = {.used = &families_->connections.Add({}),
                    .capacity = &families_->connections_limit.Add({})},
           .refused = &families_->connections_refused.Add({})};
+}
+
+ConnectionMetrics Metrics::ForHttpConnections() {
+  return {.open = {.used = &families_->http_connections.Add({}),
+                   .capacity = &families_->http_connections_limit.Add({})},
+          .refused = &families_->http_connections_refused.Add({})};
 }
 
 std::unique_ptr<CacheMetrics> Metrics::ForCache() {

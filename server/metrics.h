@@ -128,6 +128,7 @@ class Metrics {
 
   // The same series at every call.
   ConnectionMetrics ForConnections();
+  ConnectionMetrics ForHttpConnections();
 
   // The server's own budgets, under model="".
   BudgetMetrics ForBudgets() { return Budgets(""); }

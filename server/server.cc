@@ -186,7 +186,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
                                           .purpose = "HTTP",
                                           .flag = "--http-address",
                                           .threads = config.http_threads,
-                                          .tls = parts->credentials->http_tls()},
+                                          .tls = parts->credentials->http_tls(),
+                                          .metrics = parts->metrics.ForHttpConnections()},
                                          [&parts, &config](httplib::Server& http) {
                                            const auto max_body =
                                                static_cast<size_t>(config.max_message_bytes);
