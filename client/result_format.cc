@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/duration_ms.h"
 #include "client/json_text.h"
 #include "client/text.h"
 
@@ -15,11 +16,6 @@ namespace {
 
 constexpr int kBarColumns = 20;
 constexpr int kMinLabelColumns = 10;
-
-double Milliseconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) * 1e3 +
-         static_cast<double>(duration.nanos()) / 1e6;
-}
 
 std::string LabelOf(const dla::v1::Class& c) {
   return c.label().empty() ? absl::StrCat("class ", c.index()) : Printable(c.label());
@@ -96,12 +92,11 @@ std::string JsonLine(const PhotoResult& result) {
     absl::StrAppend(&classes, classes.empty() ? "" : ",", ClassJson(c));
   }
   const dla::v1::Timing& timing = answer.timing();
-  const std::string times =
-      JsonObject()
-          .Add("decode", JsonMilliseconds(Milliseconds(timing.decode())))
-          .Add("queue", JsonMilliseconds(Milliseconds(timing.queue())))
-          .Add("inference", JsonMilliseconds(Milliseconds(timing.inference())))
-          .Text();
+  const std::string times = JsonObject()
+                                .Add("decode", JsonMilliseconds(DurationMs(timing.decode())))
+                                .Add("queue", JsonMilliseconds(DurationMs(timing.queue())))
+                                .Add("inference", JsonMilliseconds(DurationMs(timing.inference())))
+                                .Text();
   line.AddString("model", answer.model())
       .AddString("model_version", answer.model_version())
       .Add("classes", absl::StrCat("[", classes, "]"))

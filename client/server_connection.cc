@@ -30,6 +30,8 @@ grpc::ChannelArguments Arguments(const std::string& address) {
   // Despite its name, how long one attempt to connect may take.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(kConnectTimeout)));
+  // Two connections of this process are two, even if they lead to the same server.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // No proxy of the environment leads back to this machine.
   if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return arguments;
