@@ -142,11 +142,13 @@ void BenchRun::RecordFailure(const absl::Status& error) {
 
 BenchFigures BenchRun::Figures(LoadTime now) const {
   BenchFigures figures = figures_;
-  LoadTime end = std::min(now, pacer_.end());
-  const bool closed = plan_.concurrency > 0;
-  // All requests that were to be sent are sent: what counts is when the last one was answered.
-  if (is_finished_ && !figures.interrupted && plan_.requests > 0) end = last_done_;
-  if (!closed) end = std::max(end, last_done_);
+  const bool by_plan = is_finished_ && !figures.interrupted;
+  // By count, it ends with the last answer; by the clock, when no more requests are due.
+  LoadTime end = !by_plan             ? std::min(now, pacer_.end())
+                 : plan_.requests > 0 ? last_done_
+                                      : pacer_.end();
+  // An open loop counts answers that come later, and must count their time.
+  if (plan_.concurrency == 0) end = std::max(end, last_done_);
   figures.seconds = std::max(0.0, std::chrono::duration<double>(end - pacer_.begin()).count());
   return figures;
 }

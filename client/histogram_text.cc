@@ -36,6 +36,12 @@ int IndexOf(double value, int step) {
   return index;
 }
 
+// Bounds have two digits.
+std::string BoundText(double milliseconds) {
+  return milliseconds < 1e5 ? absl::StrFormat("%.3g", milliseconds)
+                            : absl::StrFormat("%.0f", milliseconds);
+}
+
 }  // namespace
 
 std::vector<LatencyBin> LatencyBins(const LatencyHistogram& latencies, int max_bins) {
@@ -53,6 +59,9 @@ std::vector<LatencyBin> LatencyBins(const LatencyHistogram& latencies, int max_b
     }
     break;
   }
+  // What lies next to a bound may count on its other side.
+  while (bins.size() > 1 && bins.back().count == 0) bins.pop_back();
+  while (bins.size() > 1 && bins.front().count == 0) bins.erase(bins.begin());
   return bins;
 }
 
@@ -63,8 +72,8 @@ std::string HistogramText(const std::vector<LatencyBin>& bins, const Terminal& t
   for (const LatencyBin& bin : bins) {
     total += bin.count;
     most = std::max(most, bin.count);
-    bound_columns = std::max(bound_columns, DisplayWidth(ShortMs(bin.to_ms)));
-    bound_columns = std::max(bound_columns, DisplayWidth(ShortMs(bin.from_ms)));
+    bound_columns = std::max(bound_columns, DisplayWidth(BoundText(bin.to_ms)));
+    bound_columns = std::max(bound_columns, DisplayWidth(BoundText(bin.from_ms)));
   }
   const int count_columns = static_cast<int>(absl::StrCat(most).size());
   // "  12 - 15 ms  BAR  1234  12.3%", and the last column stays free.
@@ -76,9 +85,9 @@ std::string HistogramText(const std::vector<LatencyBin>& bins, const Terminal& t
     const float share = static_cast<float>(bin.count) / static_cast<float>(most);
     const std::string bar =
         ShareBar(bin.count > 0 ? std::max(share, smallest) : 0, bar_columns, terminal.utf8);
-    absl::StrAppendFormat(&text, "  %*s %s %-*s ms  %s  %*d  %5.1f%%\n", bound_columns,
-                          ShortMs(bin.from_ms), terminal.utf8 ? "–" : "-", bound_columns,
-                          ShortMs(bin.to_ms), bar, count_columns, bin.count,
+    absl::StrAppendFormat(&text, "  %*s %s %*s ms  %s  %*d  %5.1f%%\n", bound_columns,
+                          BoundText(bin.from_ms), terminal.utf8 ? "–" : "-", bound_columns,
+                          BoundText(bin.to_ms), bar, count_columns, bin.count,
                           100 * static_cast<double>(bin.count) / static_cast<double>(total));
   }
   return text;

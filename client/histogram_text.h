@@ -19,7 +19,8 @@ struct LatencyBin {
 
 // Bins between round numbers, each so many times as wide as the one before, without gaps, from the
 // first to the last that holds anything: the finest division (24, 12, 6, 3 or 1 bins for each
-// factor of ten) that needs at most `max_bins` >= 8. Empty while nothing is recorded.
+// factor of ten) that needs at most `max_bins`, which even the coarsest may exceed. Empty while
+// nothing is recorded.
 std::vector<LatencyBin> LatencyBins(const LatencyHistogram& latencies, int max_bins);
 
 // One line for each bin, as wide as the terminal:

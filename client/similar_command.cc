@@ -20,6 +20,9 @@ namespace {
 constexpr int kBarColumns = 20;
 constexpr size_t kMaxPageBytes = size_t{64} << 20;  // of photos; browsers show no more with ease
 
+// What embeddings in 32-bit floats can tell.
+std::string SimilarityText(double similarity) { return absl::StrFormat("%.6f", similarity); }
+
 bool IsSameFile(const std::string& a, const std::string& b) {
   struct stat x, y;
   return stat(a.c_str(), &x) == 0 && stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev &&
@@ -135,7 +138,7 @@ std::string SimilarJson(const std::string& query, const SimilarityRanking& ranki
     JsonObject line;
     line.AddString("query", query)
         .AddCount("rank", i + 1)
-        .Add("similarity", JsonNumber(static_cast<float>(photo.similarity)))
+        .Add("similarity", SimilarityText(photo.similarity))
         .AddString("file", photo.file)
         .AddString("model", ranking.query().model())
         .AddString("model_version", ranking.query().model_version());
@@ -148,8 +151,8 @@ std::string SimilarCsv(const std::vector<SimilarPhoto>& photos, const Terminal& 
   std::string lines = "rank,similarity,file\n";
   for (size_t i = 0; i < photos.size(); ++i) {
     const std::string file = terminal.is_terminal ? Printable(photos[i].file) : photos[i].file;
-    absl::StrAppend(&lines, i + 1, ",", JsonNumber(static_cast<float>(photos[i].similarity)), ",",
-                    CsvField(file), "\n");
+    absl::StrAppend(&lines, i + 1, ",", SimilarityText(photos[i].similarity), ",", CsvField(file),
+                    "\n");
   }
   return lines;
 }

@@ -3,55 +3,61 @@
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
-#include <random>
 #include <thread>
 #include <utility>
+
+#include "client/load_pacer.h"
 
 namespace dla::bench {
 namespace {
 
 constexpr int64_t kMostErrors = 100;
 
-Clock::duration Seconds(double s) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
+client::LoadPlan PacerPlan(const LoadPlan& plan) {
+  const auto nanoseconds = [](double s) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(s));
+  };
+  return {.concurrency = plan.in_flight,
+          .rate = plan.rate,
+          .seed = plan.seed,
+          .max_in_flight = std::numeric_limits<int>::max(),
+          .warm_up = nanoseconds(plan.warm_up_s),
+          .duration = nanoseconds(plan.seconds)};
 }
 
 class Load {
  public:
-  Load(LoadTarget& target, bool closed, bool allow_refusals, Clock::time_point end)
-      : target_(target), closed_(closed), allow_refusals_(allow_refusals), end_(end) {}
+  Load(LoadTarget& target, const LoadPlan& plan)
+      : target_(target),
+        allow_refusals_(plan.allow_refusals),
+        pacer_(PacerPlan(plan), client::LoadClock::Real(),
+               [this](const client::LoadRequest& request) { Send(request); }) {}
 
-  void Send(Clock::time_point due) {
-    size_t photo = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      ++under_way_;
-      photo = next_photo_++;
-    }
-    target_.Send(photo, [this, due, sent = Clock::now()](absl::StatusOr<Answer> answer) {
-      Done({due, sent, Clock::now()}, answer);
-    });
-  }
+  client::LoadPacer& pacer() { return pacer_; }
 
   // Returns at `time`, or earlier (false) when the load is given up.
   bool WaitUntil(Clock::time_point time) {
     std::unique_lock lock(mutex_);
-    return !changed_.wait_until(lock, time, [this] { return GivenUp(); });
+    return !given_up_.wait_until(lock, time, [this] { return GivenUp(); });
   }
 
-  void WaitForAnswers() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return under_way_ == 0; });
-  }
-
-  // After WaitForAnswers only.
+  // After the pacer's Run only.
   LoadResult TakeResult() { return std::move(result_); }
 
  private:
   bool GivenUp() const { return result_.errors >= kMostErrors; }
 
-  void Done(const Sample& sample, const absl::StatusOr<Answer>& answer) {
+  void Send(const client::LoadRequest& request) {
+    target_.Send(static_cast<size_t>(request.number),
+                 [this, due = request.due, sent = request.sent](absl::StatusOr<Answer> answer) {
+                   Record({due, sent, Clock::now()}, answer);
+                   pacer_.Answered();
+                 });
+  }
+
+  void Record(const Sample& sample, const absl::StatusOr<Answer>& answer) {
     const bool refused = allow_refusals_ && absl::IsResourceExhausted(answer.status());
     std::string error;
     if (!answer.ok() && !refused) {
@@ -59,31 +65,23 @@ class Load {
     } else if (!refused && answer->size() != kTopK) {
       error = std::to_string(answer->size()) + " classes instead of " + std::to_string(kTopK);
     }
-    bool again = false;
-    {
-      const std::lock_guard lock(mutex_);
-      if (error.empty()) {
-        (refused ? result_.refusals : result_.samples).push_back(sample);
-      } else if (++result_.errors == 1) {
-        result_.first_error = error;
-      }
-      again = closed_ && sample.done < end_ && !GivenUp();
-    }
-    // The next one first, so that this one's place is never seen empty.
-    if (again) Send(sample.done);
     const std::lock_guard lock(mutex_);
-    if (--under_way_ == 0 || GivenUp()) changed_.notify_all();
+    if (error.empty()) {
+      (refused ? result_.refusals : result_.samples).push_back(sample);
+    } else if (++result_.errors == 1) {
+      result_.first_error = error;
+    }
+    if (!GivenUp()) return;
+    pacer_.Stop();
+    given_up_.notify_all();
   }
 
   LoadTarget& target_;
-  const bool closed_;
   const bool allow_refusals_;
-  const Clock::time_point end_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable given_up_;
   LoadResult result_;
-  int64_t under_way_ = 0;
-  size_t next_photo_ = 0;
+  client::LoadPacer pacer_;
 };
 
 // `sorted` is not empty. The smallest value that `share` of all do not exceed.
@@ -94,33 +92,11 @@ double Percentile(const std::vector<double>& sorted, double share) {
 
 }  // namespace
 
-std::vector<double> PoissonArrivals(double rate, double seconds, uint32_t seed) {
-  std::mt19937_64 random(seed);
-  std::exponential_distribution<double> gap(rate);
-  std::vector<double> times;
-  for (double t = gap(random); t < seconds; t += gap(random)) times.push_back(t);
-  return times;
-}
-
 LoadResult RunLoad(LoadTarget& target, const LoadPlan& plan, const LoadObserver& observer) {
-  const bool closed = plan.in_flight > 0;
-  const Clock::time_point start = Clock::now();
-  const Clock::time_point begin = start + Seconds(plan.warm_up_s);
-  const Clock::time_point end = begin + Seconds(plan.seconds);
-  Load load(target, closed, plan.allow_refusals, end);
-
-  std::thread pacer;
-  if (closed) {
-    for (int i = 0; i < plan.in_flight; ++i) load.Send(Clock::now());
-  } else {
-    pacer = std::thread([&] {
-      for (double t : PoissonArrivals(plan.rate, plan.warm_up_s + plan.seconds, plan.seed)) {
-        const Clock::time_point due = start + Seconds(t);
-        if (!load.WaitUntil(due)) return;
-        load.Send(due);
-      }
-    });
-  }
+  Load load(target, plan);
+  const Clock::time_point begin = load.pacer().begin();
+  const Clock::time_point end = load.pacer().end();
+  std::thread pacer([&load] { load.pacer().Run(); });
 
   bool going = load.WaitUntil(begin);
   observer.begin();
@@ -132,8 +108,7 @@ LoadResult RunLoad(LoadTarget& target, const LoadPlan& plan, const LoadObserver&
   if (going) load.WaitUntil(end);
   observer.sample();
   observer.end();
-  if (pacer.joinable()) pacer.join();
-  load.WaitForAnswers();
+  pacer.join();
   LoadResult result = load.TakeResult();
   result.begin = begin;
   result.end = end;

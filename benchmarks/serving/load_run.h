@@ -73,7 +73,4 @@ RefusalSummary SummarizeRefusals(const LoadResult& result);
 // A closed loop counts what was answered in the measured time, an open loop what was due in it.
 LoadSummary Summarize(const LoadResult& result, bool open_loop);
 
-// Times in seconds from 0 to `seconds` at which requests are due, `rate` of them a second.
-std::vector<double> PoissonArrivals(double rate, double seconds, uint32_t seed);
-
 }  // namespace dla::bench

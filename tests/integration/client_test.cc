@@ -295,7 +295,8 @@ TEST_F(ClientTest, UnderstandsSizesWithUnits) {
 }
 
 TEST_F(ClientTest, ExplainsItself) {
-  for (const std::string command : {"", "classify", "embed", "models", "model"}) {
+  for (const std::string command :
+       {"", "classify", "embed", "similar", "bench", "models", "model"}) {
     std::vector<std::string> args = {"--help"};
     if (!command.empty()) args.insert(args.begin(), command);
     const Outcome outcome = Run(args);

@@ -89,5 +89,36 @@ TEST_F(EndToEndTest, ServerEndsWellAfterTheClientDid) {
   EXPECT_EQ(*server_->Wait(), 0) << server_->errors();
 }
 
+TEST_F(EndToEndTest, FindsAPhotoOfTheSameFlowerAsTheMostSimilarOne) {
+  std::string rose;
+  for (const auto& entry : std::filesystem::directory_iterator(kPhotos)) {
+    const std::string name = entry.path().filename();
+    if (absl::StartsWith(name, "roses_") && (rose.empty() || entry.path() < rose)) {
+      rose = entry.path();
+    }
+  }
+  const std::string html = dir_.Path("similar.html");
+  auto client = Client({"similar", rose, kPhotos, "--format", "csv", "--html", html});
+  ASSERT_EQ(*client->Wait(), 0) << client->errors();
+  const std::vector<std::string> lines = absl::StrSplit(client->output(), '\n', absl::SkipEmpty());
+  ASSERT_EQ(lines.size(), size_t{kPhotoCount});  // a header, and all but the query
+  EXPECT_THAT(lines[1], HasSubstr("/roses_")) << client->output();
+  EXPECT_THAT(ReadFile(html), HasSubstr("data:image/jpeg;base64,/9j/"));
+}
+
+TEST_F(EndToEndTest, IsMeasuredUnderBothKindsOfLoad) {
+  for (const std::vector<std::string>& load :
+       {std::vector<std::string>{"--concurrency", "4"}, {"--rate", "200"}}) {
+    std::vector<std::string> args = {"bench",    kPhotos, "--requests", "40",
+                                     "--warmup", "0",     "--embedding"};
+    args.insert(args.end(), load.begin(), load.end());
+    auto client = Client(args);
+    EXPECT_EQ(*client->Wait(), 0) << client->errors();
+    EXPECT_THAT(client->output(),
+                AllOf(HasSubstr("flowers5 version 1 at "), HasSubstr("\nanswered  40  "),
+                      HasSubstr("in the server, mean: decode ")));
+  }
+}
+
 }  // namespace
 }  // namespace dla::testing

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "client/arrivals.h"
 
 namespace dla::bench {
 namespace {
@@ -94,7 +95,10 @@ TEST(LoadRunTest, OpenLoopSendsEveryRequestThatIsDue) {
   FakeTarget target(Classes(kTopK));
   const LoadPlan plan = {.rate = 2000, .seed = 7, .warm_up_s = 0.05, .seconds = 0.1};
   const LoadResult result = RunLoad(target, plan, LoadObserver());
-  EXPECT_EQ(result.samples.size(), PoissonArrivals(2000, 0.15, 7).size());
+  client::ArrivalSchedule arrivals(client::Arrivals::kPoisson, 2000, 7);
+  size_t due = 0;
+  while (arrivals.Next() < milliseconds(150)) ++due;
+  EXPECT_EQ(result.samples.size(), due);
   for (const Sample& sample : result.samples) EXPECT_GE(sample.done, sample.due);
 }
 
@@ -172,20 +176,6 @@ TEST(LoadSummaryTest, OfNothingIsZero) {
   const LoadSummary summary = Summarize(Result({}), false);
   EXPECT_EQ(summary.images, 0);
   EXPECT_EQ(summary.p99_ms, 0);
-}
-
-TEST(PoissonArrivalsTest, RiseAndHaveTheRateAndTheSpreadOfAPoissonProcess) {
-  const std::vector<double> times = PoissonArrivals(100, 1000, 1);
-  EXPECT_NEAR(static_cast<double>(times.size()), 1e5, 1500);
-  EXPECT_TRUE(std::is_sorted(times.begin(), times.end()));
-  EXPECT_LT(times.back(), 1000);
-  double squares = 0;  // the mean of a squared gap is 2 / rate^2
-  for (size_t i = 1; i < times.size(); ++i) {
-    squares += (times[i] - times[i - 1]) * (times[i] - times[i - 1]);
-  }
-  EXPECT_NEAR(squares / static_cast<double>(times.size()), 2e-4, 1e-5);
-  EXPECT_EQ(PoissonArrivals(100, 1000, 1), times);
-  EXPECT_NE(PoissonArrivals(100, 1000, 2), times);
 }
 
 }  // namespace
