@@ -32,6 +32,13 @@ TEST(LatencyHistogramTest, PercentilesAreTheSmallestValueThatSoManyDoNotExceed) 
   EXPECT_NEAR(histogram.PercentileMs(0), 0.001, 0.0005001);
 }
 
+TEST(LatencyHistogramTest, RoundsTheRankUp) {
+  LatencyHistogram histogram;
+  for (int us = 10; us <= 30; us += 10) histogram.Record(microseconds(us));
+  EXPECT_NEAR(histogram.PercentileMs(0.5), 0.020, 0.0005001);
+  EXPECT_NEAR(histogram.PercentileMs(0.34), 0.020, 0.0005001);
+}
+
 TEST(LatencyHistogramTest, PercentilesAreWithinTheirBoundFromMicrosecondsToHours) {
   std::mt19937_64 random(7);
   std::uniform_real_distribution<double> exponent(3, 13.7);  // 1 us .. 14 h in nanoseconds
