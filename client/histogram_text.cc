@@ -36,9 +36,9 @@ int IndexOf(double value, int step) {
   return index;
 }
 
-// Bounds have two digits.
+// Bounds have two digits that matter.
 std::string BoundText(double milliseconds) {
-  return milliseconds < 1e5 ? absl::StrFormat("%.3g", milliseconds)
+  return milliseconds < 100 ? absl::StrFormat("%.2g", milliseconds)
                             : absl::StrFormat("%.0f", milliseconds);
 }
 

@@ -72,6 +72,23 @@ TEST(HistogramTextTest, DrawsOneLineForEachBin) {
             "   15 –  18 ms  ▏           1    0.1%\n");
 }
 
+TEST(HistogramTextTest, WritesBoundsOutFromMicrosecondsToHours) {
+  LatencyHistogram latencies;
+  for (int64_t us = 1; us < 100'000'000'000; us *= 10) latencies.Record(microseconds(2 * us));
+  EXPECT_EQ(HistogramText(LatencyBins(latencies, 20), Columns(50, false)),
+            "      0.001 -      0.01 ms  ##########  1    9.1%\n"
+            "       0.01 -       0.1 ms  ##########  1    9.1%\n"
+            "        0.1 -         1 ms  ##########  1    9.1%\n"
+            "          1 -        10 ms  ##########  1    9.1%\n"
+            "         10 -       100 ms  ##########  1    9.1%\n"
+            "        100 -      1000 ms  ##########  1    9.1%\n"
+            "       1000 -     10000 ms  ##########  1    9.1%\n"
+            "      10000 -    100000 ms  ##########  1    9.1%\n"
+            "     100000 -   1000000 ms  ##########  1    9.1%\n"
+            "    1000000 -  10000000 ms  ##########  1    9.1%\n"
+            "   10000000 - 100000000 ms  ##########  1    9.1%\n");
+}
+
 TEST(HistogramTextTest, FitsTheTerminal) {
   const std::vector<LatencyBin> bins = {{8.2, 10, 123456}, {1000, 1200, 17}};
   for (int columns = 50; columns <= 120; ++columns) {
