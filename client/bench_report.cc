@@ -72,24 +72,24 @@ std::string MsJson(const LatencyHistogram& latency) {
 std::string BenchTable(const BenchSetting& setting, const BenchFigures& figures,
                        const Terminal& terminal) {
   const int64_t answered = figures.latency.count();
-  std::string text = Headline(setting, figures);
-  absl::StrAppendFormat(&text, "\nanswered  %d  %s\n", answered, Rate(figures.images_per_second()));
+  const int64_t most = std::max({answered, figures.failed, figures.unanswered, figures.late});
+  const int count_columns = static_cast<int>(absl::StrCat(most).size());
+  std::string text = Headline(setting, figures) + "\n";
+  const auto add = [&](absl::string_view what, int64_t count, absl::string_view explanation) {
+    const std::string line =
+        absl::StrFormat("%-8s  %*d  %s", what, count_columns, count, explanation);
+    const absl::string_view ellipsis = terminal.utf8 ? "…" : "...";
+    absl::StrAppend(&text,
+                    terminal.is_terminal ? FitColumns(line, terminal.columns - 1, ellipsis) : line,
+                    "\n");
+  };
+  add("answered", answered, Rate(figures.images_per_second()));
   for (const auto& [code, errors] : figures.errors) {
-    std::string line =
-        absl::StrFormat("failed    %d  %s: %s", errors.count, absl::StatusCodeToString(code),
-                        Printable(errors.first_message));
-    if (terminal.is_terminal) {
-      line = FitColumns(line, terminal.columns - 1, terminal.utf8 ? "…" : "...");
-    }
-    absl::StrAppend(&text, line, "\n");
+    add("failed", errors.count,
+        absl::StrCat(absl::StatusCodeToString(code), ": ", Printable(errors.first_message)));
   }
-  if (figures.unanswered > 0) {
-    absl::StrAppendFormat(&text, "given up  %d  were still on their way\n", figures.unanswered);
-  }
-  if (figures.late > 0) {
-    absl::StrAppendFormat(&text, "late      %d  sent more than 1 ms after they were due\n",
-                          figures.late);
-  }
+  if (figures.unanswered > 0) add("given up", figures.unanswered, "were still on their way");
+  if (figures.late > 0) add("late", figures.late, "sent more than 1 ms after they were due");
   if (answered == 0) return text;
 
   const bool open = setting.plan.concurrency == 0;

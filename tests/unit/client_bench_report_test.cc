@@ -58,7 +58,7 @@ TEST(BenchTableTest, TellsOfAnOpenLoopBothLatenciesAndWhatWasLate) {
   figures.late = 90;
   EXPECT_THAT(BenchTable(setting, figures, kPipe),
               AllOf(HasSubstr("25 a second (poisson) on 2 connections"),
-                    HasSubstr("late      90  sent more than 1 ms after they were due\n"),
+                    HasSubstr("late       90  sent more than 1 ms after they were due\n"),
                     HasSubstr("since due     1.00  50.0"), HasSubstr("since sent    1.00  40.1")));
 }
 
