@@ -46,12 +46,12 @@ BenchFigures BenchRun::Run(absl::FunctionRef<void(const BenchFigures&)> progress
   });
   std::unique_lock lock(mu_);
   while (!finished_.wait_for(lock, kProgressEvery, [this] { return is_finished_; })) {
-    const BenchFigures figures = Figures(clock_.Now());
+    const BenchFigures so_far = Figures(clock_.Now());
     lock.unlock();
-    progress(figures);
+    progress(so_far);
     lock.lock();
   }
-  const BenchFigures figures = Figures(clock_.Now());
+  BenchFigures figures = Figures(clock_.Now());
   lock.unlock();
   pacer.join();
   return figures;

@@ -22,7 +22,7 @@ constexpr std::array<int, 24> kE24 = {10, 11, 12, 13, 15, 16, 18, 20, 22, 24, 27
 double Bound(int index, int step) {
   const int per_decade = static_cast<int>(kE24.size()) / step;
   const int decade = static_cast<int>(std::floor(static_cast<double>(index) / per_decade));
-  const int digit = kE24[static_cast<size_t>((index - decade * per_decade) * step)];
+  const int digit = kE24[(index - decade * per_decade) * step];
   return digit * std::pow(10.0, decade - 1);
 }
 
