@@ -196,6 +196,24 @@ def requests():
           'parameters {key: "shared_memory_byte_size" value {int64_param: 9}} '
           'parameters {key: "shared_memory_offset" value {int64_param: 1}}}')
 
+    def infer_json(name, request, binary=b""):
+        text = json.dumps(request, separators=(",", ":")).encode()
+        body = text + binary
+        share = next(i for i in range(256) if len(body) * (i + 1) // 256 == len(text))
+        write("infer_json_fuzz", name, bytes([share]) + body)
+
+    infer_json("base64", {
+        "id": "1",
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["cGhvdG8="]}],
+        "outputs": [{"name": "labels", "parameters": {"binary_data": False}}],
+        "parameters": {"top_k": 2, "binary_data_output": True}})
+    infer_json("binary", {
+        "inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 2, 2, 3],
+                    "parameters": {"binary_data_size": 12}}]}, b"0123456789ab")
+    infer_json("floats", {
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2],
+                    "data": [[[[1, 2], [3, 4]], [[5, 6], [7, 8]], [[9, 1e1], [-1.5, 12]]]]}]})
+
 
 photos()
 weights()
