@@ -389,7 +389,8 @@ def run_parts(options, parts, job):
     else:
         # The parts are all that goes through the store.
         store = max(100 << 20, 4 * sum(len(row["part"]) for row in rows))
-        ray.init(num_cpus=options.workers, object_store_memory=store, include_dashboard=False, **quiet)
+        cpus = max(1, math.ceil(options.workers * options.worker_cpus))
+        ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
     context = ray.data.DataContext.get_current()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = False
@@ -486,6 +487,9 @@ def main(arguments=None):
     except (JobError, OSError, ValueError) as error:
         say(f"bulk_classify: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("bulk_classify: stopped; the same command goes on from here")
+        return 130
     except Exception as error:  # what Ray made of a worker's
         cause = next((line for line in reversed(str(error).splitlines()) if "JobError: " in line), None)
         say(f"bulk_classify: {cause.split('JobError: ', 1)[1] if cause else error}")
