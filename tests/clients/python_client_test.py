@@ -6,7 +6,6 @@ Run with the folder of the built programs in DLA_BIN.
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import unittest
 
 try:
     import grpc
-    import hatchling  # noqa: F401: builds the package
+    import hatchling  # noqa: F401  it builds the package
     import numpy as np
     from google.protobuf import any_pb2, duration_pb2
     from google.rpc import error_details_pb2, status_pb2
