@@ -397,6 +397,7 @@ def run_parts(options, parts, job):
     context.print_on_execution_start = False
     outcome = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker, fn_constructor_args=(options, job), batch_size=1, num_cpus=options.worker_cpus,
+        max_restarts=-1, max_task_retries=-1,  # for workers that die; what they raise ends the job
         compute=ray.data.ActorPoolStrategy(size=min(options.workers, len(parts))))
     progress = Progress(sum(len(part["items"]) for part in parts))
     for part in outcome.iter_rows():
