@@ -38,6 +38,12 @@ const Buckets& StageBuckets() {
   return buckets;
 }
 
+// Closer at the upper end, where the answers of a model that knows its photos lie.
+const Buckets& ProbabilityBuckets() {
+  static const Buckets buckets = {0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1};
+  return buckets;
+}
+
 Buckets BatchBuckets(int max_batch) {
   Buckets buckets;
   for (int size = 1; size < max_batch; size *= 2) buckets.push_back(size);
@@ -70,6 +76,9 @@ struct Metrics::Families {
                          "One request from its arrival to its answer.")),
         batch_size(Register(prometheus::BuildHistogram(), r, "dla_batch_size",
                             "Photos in one forward pass.")),
+        top1_probability(Register(prometheus::BuildHistogram(), r, "dla_top1_probability",
+                                  "Probability of the most probable class of each photo that was "
+                                  "classified; answers of the cache are not counted again.")),
         queue_depth(Register(prometheus::BuildGauge(), r, "dla_queue_depth",
                              "Photos that wait or are being decoded.")),
         queue_capacity(Register(prometheus::BuildGauge(), r, "dla_queue_capacity",
@@ -92,6 +101,9 @@ struct Metrics::Families {
                            "Most photos in one forward pass; lowered when memory runs out.")),
         healthy(Register(prometheus::BuildGauge(), r, "dla_model_healthy",
                          "1, or 0 while forward passes of the model fail again and again.")),
+        load_failed(Register(prometheus::BuildGauge(), r, "dla_model_load_failed",
+                             "1 while the newest files of the model could not be loaded or failed "
+                             "the self-test; what was served before still is.")),
         batch_failures(Register(prometheus::BuildCounter(), r, "dla_batch_failures_total",
                                 "Forward passes of photos that came to nothing.")),
         batch_retries(Register(prometheus::BuildCounter(), r, "dla_batch_retries_total",
@@ -133,6 +145,7 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Histogram>& inference;
   prometheus::Family<prometheus::Histogram>& request;
   prometheus::Family<prometheus::Histogram>& batch_size;
+  prometheus::Family<prometheus::Histogram>& top1_probability;
   prometheus::Family<prometheus::Gauge>& queue_depth;
   prometheus::Family<prometheus::Gauge>& queue_capacity;
   prometheus::Family<prometheus::Gauge>& in_flight;
@@ -143,6 +156,7 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Gauge>& budget_capacity;
   prometheus::Family<prometheus::Gauge>& max_batch;
   prometheus::Family<prometheus::Gauge>& healthy;
+  prometheus::Family<prometheus::Gauge>& load_failed;
   prometheus::Family<prometheus::Counter>& batch_failures;
   prometheus::Family<prometheus::Counter>& batch_retries;
   prometheus::Family<prometheus::Counter>& replica_restarts;
@@ -202,6 +216,7 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   metrics->queue_seconds = &f.queue.Add(labels, StageBuckets());
   metrics->inference_seconds = &f.inference.Add(labels, StageBuckets());
   metrics->batch_size = &f.batch_size.Add(labels, BatchBuckets(max_batch));
+  metrics->top1_probability = &f.top1_probability.Add(labels, ProbabilityBuckets());
   for (int i = 0; i < ModelMetrics::kRefusals; ++i) {
     metrics->refused_[i] = &f.refused.Add({{"model", model}, {"reason", kRefusalNames[i]}});
   }
@@ -230,6 +245,13 @@ BudgetMetrics Metrics::Budgets(const std::string& model) {
                         .capacity = &families_->budget_capacity.Add(labels)};
   };
   return {.requests = gauges("requests"), .bytes = gauges("bytes"), .pixels = gauges("pixels")};
+}
+
+LoadMetrics Metrics::ForLoads(const std::string& model) {
+  auto gauge = [&](const char* reason) {
+    return &families_->load_failed.Add({{"model", model}, {"reason", reason}});
+  };
+  return {.failed = gauge("load"), .self_test_failed = gauge("self_test")};
 }
 
 ConnectionMetrics Metrics::ForConnections() {

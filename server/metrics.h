@@ -79,6 +79,7 @@ class ModelMetrics : public RequestMetrics {
   prometheus::Histogram* queue_seconds;
   prometheus::Histogram* inference_seconds;
   prometheus::Histogram* batch_size;
+  prometheus::Histogram* top1_probability;
   // Sums over all models of the name: versions, and one that replaces another.
   BudgetGauges queue;
   BudgetMetrics budgets;
@@ -110,6 +111,12 @@ struct CacheMetrics {
   prometheus::Gauge* entries;
 };
 
+// How the last load of a model ended: at most one of them is 1. Thread-safe.
+struct LoadMetrics {
+  prometheus::Gauge* failed;
+  prometheus::Gauge* self_test_failed;
+};
+
 // Owns the registry that /metrics shows. Thread-safe.
 class Metrics {
  public:
@@ -119,6 +126,9 @@ class Metrics {
   // The handles of one model; the same name gives the same series. max_batch bounds the buckets of
   // the batch-size histogram.
   std::unique_ptr<ModelMetrics> ForModel(const std::string& model, int max_batch);
+
+  // Likewise, also of models that have never been served.
+  LoadMetrics ForLoads(const std::string& model);
 
   // For requests that name no model that exists; they are counted under model="".
   std::unique_ptr<RequestMetrics> ForUnknownModel();

@@ -13,9 +13,14 @@
 namespace dla::server {
 namespace {
 
+// Marks the status of a model that was read but failed its self-test.
+constexpr char kSelfTestMark[] = "dla-serve/self-test";
+
 absl::Status Error(const ModelFolder& folder, const absl::Status& status) {
-  return {status.code(),
-          absl::StrCat("cannot load model \"", folder.name, "\": ", status.message())};
+  absl::Status error(status.code(),
+                     absl::StrCat("cannot load model \"", folder.name, "\": ", status.message()));
+  if (const auto mark = status.GetPayload(kSelfTestMark)) error.SetPayload(kSelfTestMark, *mark);
+  return error;
 }
 
 // While others are served: reading, folding and packing weights takes the time that they leave.
@@ -72,7 +77,10 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder
   auto read = [&] {
     model = load_(folder);
     if (!model.ok() || !self_test_) return;
-    if (absl::Status tested = self_test_(folder, **model); !tested.ok()) model = std::move(tested);
+    if (absl::Status tested = self_test_(folder, **model); !tested.ok()) {
+      tested.SetPayload(kSelfTestMark, absl::Cord());
+      model = std::move(tested);
+    }
   };
   if (serving) {
     RunInBackground(read);
@@ -100,6 +108,13 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelLoader::Load(const ModelFolder
       context_.metrics, context_.clock));
   Log(folder, *served, loading);
   return served;
+}
+
+void ModelLoader::Report(const std::string& name, const absl::Status& outcome) {
+  const bool self_test = outcome.GetPayload(kSelfTestMark).has_value();
+  const LoadMetrics metrics = context_.metrics.ForLoads(name);
+  metrics.failed->Set(outcome.ok() || self_test ? 0 : 1);
+  metrics.self_test_failed->Set(self_test ? 1 : 0);
 }
 
 }  // namespace dla::server

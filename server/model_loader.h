@@ -43,6 +43,10 @@ class ModelLoader {
   // names the model.
   absl::StatusOr<std::shared_ptr<ServedModel>> Load(const ModelFolder& folder, bool serving);
 
+  // Tells Prometheus how the last load of all that model `name` is to serve ended; OK also for a
+  // model that is not to be served any more. Thread-safe.
+  void Report(const std::string& name, const absl::Status& outcome);
+
  private:
   Share Choose(const ModelFolder& folder, const Model& model, bool serving);
 

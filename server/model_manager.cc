@@ -313,7 +313,11 @@ void ModelManager::Look() {
   for (const auto& model : registry_.models()) {
     if (!found.contains(model->name())) (void)Drop(model->name());
   }
-  std::erase_if(listings_, [&](const auto& entry) { return !found.contains(entry.first); });
+  std::erase_if(listings_, [&](const auto& entry) {
+    if (found.contains(entry.first)) return false;
+    loader_->Report(entry.first, absl::OkStatus());  // also of one that was never served
+    return true;
+  });
 }
 
 void ModelManager::LookAt(const ModelSource& source) {
@@ -331,6 +335,7 @@ void ModelManager::LookAt(const ModelSource& source) {
 
 void ModelManager::Tell(const std::string& name, std::vector<std::string> loading,
                         const std::string& failed_version, const absl::Status& status) {
+  if (loading.empty()) loader_->Report(name, status);
   MutexLock lock(mu_);
   Record& record = records_[name];
   record.loading = std::move(loading);

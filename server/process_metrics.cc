@@ -4,10 +4,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 #include <string>
 
 #include "prometheus/metric_family.h"
+#include "server/memory_limit.h"
 
 namespace dla::server {
 namespace {
@@ -48,10 +50,21 @@ double EntriesOf(const char* folder) {
 
 }  // namespace
 
+// The server makes this object as one of its first; restarts are what its users look for.
+ProcessMetrics::ProcessMetrics()
+    : start_seconds_(
+          std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
+              .count()) {}
+
 std::vector<prometheus::MetricFamily> ProcessMetrics::Collect() const {
   using prometheus::MetricType;
   return {
       Single("process_resident_memory_bytes", "Memory in RAM.", MetricType::Gauge, ResidentBytes()),
+      Single("dla_memory_limit_bytes",
+             "Memory that the process may take: its control groups' limit or the machine's.",
+             MetricType::Gauge, MemoryLimitBytes()),
+      Single("process_start_time_seconds", "Start, in seconds since 1970.", MetricType::Gauge,
+             start_seconds_),
       Single("process_cpu_seconds_total", "User and system CPU time.", MetricType::Counter,
              CpuSeconds()),
       Single("process_open_fds", "Open file descriptors.", MetricType::Gauge,

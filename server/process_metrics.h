@@ -1,5 +1,5 @@
-// Memory, CPU time, files and threads of this process, under the names that all Prometheus clients
-// use.
+// Memory, CPU time, files, threads and start of this process, under the names that all Prometheus
+// clients use, and the memory that it may take.
 #pragma once
 
 #include <vector>
@@ -8,11 +8,16 @@
 
 namespace dla::server {
 
-// Reads /proc/self at every scrape. Source of the names:
+// Reads /proc/self at every scrape. Thread-safe. Source of the names:
 // https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics
 class ProcessMetrics final : public prometheus::Collectable {
  public:
+  ProcessMetrics();
+
   std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  const double start_seconds_;  // since 1970
 };
 
 }  // namespace dla::server

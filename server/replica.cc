@@ -38,6 +38,13 @@ void AnswerAll(Photos photos, const absl::Status& status) {
   for (BatchQueue::Item& photo : photos) std::move(photo.context.done)(status);
 }
 
+// Nothing where the answer holds no probability, as of those who ask for the embedding alone.
+std::optional<float> Top1(const Answer& answer) {
+  if (!answer.classes.empty()) return answer.classes.front().probability;
+  if (answer.probabilities.empty()) return std::nullopt;
+  return *std::max_element(answer.probabilities.begin(), answer.probabilities.end());
+}
+
 absl::Status Unloaded() { return absl::UnavailableError("the model is being unloaded; try again"); }
 
 // Everything of the photos except the memory of their pixels, which a pass may still read. Without
@@ -193,6 +200,7 @@ void Replica::AnswerPhotos(Photos photos, TimePoint start, Duration inference) {
                         .queue = start - photo.enqueued,
                         .inference = inference,
                         .batch_size = batch_size};
+      if (const auto top1 = Top1(*answer)) context_.metrics.top1_probability->Observe(*top1);
     }
     context_.metrics.queue_seconds->Observe(Seconds(start - photo.enqueued));
     std::move(photo.context.done)(std::move(answer));

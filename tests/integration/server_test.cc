@@ -451,7 +451,12 @@ TEST_F(ServerTest, CountsRequestsByModelMethodAndCode) {
   EXPECT_THAT(metrics, HasSubstr("dla_request_seconds_count{model=\"first\"} 2"));
   EXPECT_THAT(metrics, HasSubstr("dla_in_flight{model=\"first\"} 0"));
   EXPECT_THAT(metrics, HasSubstr("dla_build_info{"));
-  EXPECT_THAT(metrics, HasSubstr("process_resident_memory_bytes"));
+  EXPECT_THAT(metrics, HasSubstr("dla_top1_probability_count{model=\"first\"} 2"));
+  EXPECT_THAT(metrics, HasSubstr("dla_model_load_failed{model=\"first\",reason=\"self_test\"} 0"));
+  for (const char* name : {"process_resident_memory_bytes ", "process_start_time_seconds 1",
+                           "dla_memory_limit_bytes "}) {
+    EXPECT_THAT(metrics, HasSubstr(std::string("\n") + name));
+  }
 }
 
 TEST_F(ServerTest, AnswersEqualPhotosFromTheResponseCacheWhereThereIsOne) {

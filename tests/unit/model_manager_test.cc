@@ -94,6 +94,13 @@ class ModelManagerTest : public ::testing::Test {
     return lines;
   }
 
+  // What dla_model_load_failed says: "", "load" or "self_test".
+  std::string LoadFailure(const std::string& model) {
+    const LoadMetrics loads = metrics_.ForLoads(model);
+    return absl::StrCat(loads.failed->Value() == 1 ? "load" : "",
+                        loads.self_test_failed->Value() == 1 ? "self_test" : "");
+  }
+
   std::string Found(const std::string& name, const std::string& version = "") {
     const auto model = registry_.Find(name, version);
     return model.ok() ? (*model)->version() : "none";
@@ -167,8 +174,10 @@ TEST_F(ModelManagerTest, AFailedLoadLeavesTheOldModelServingAndSaysWhy) {
   EXPECT_THAT(std::string(Load("m").message()), HasSubstr("cannot load model \"m\": not a model"));
   EXPECT_EQ(*registry_.Find("m"), before);
   EXPECT_THAT(Index(), ElementsAre(AllOf(HasSubstr("m:1 READY"), HasSubstr("not a model"))));
+  EXPECT_EQ(LoadFailure("m"), "load");
   Write("m");
   EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(LoadFailure("m"), "");
   EXPECT_NE(*registry_.Find("m"), before);
   EXPECT_THAT(Index(), ElementsAre("m:1 READY"));
 }
@@ -181,6 +190,26 @@ TEST_F(ModelManagerTest, ANewVersionThatFailsItsSelfTestIsNotServed) {
   EXPECT_EQ(Found("m"), "1");
   EXPECT_THAT(Index(), ElementsAre("m:1 READY",
                                    AllOf(HasSubstr("m:2 UNAVAILABLE"), HasSubstr("disagrees"))));
+  EXPECT_EQ(LoadFailure("m"), "self_test");
+}
+
+TEST_F(ModelManagerTest, ABadVersionThatIsTakenAwayIsNoFailureAnyMore) {
+  Write("good");
+  Write("m/1");
+  Write("n", "bad");
+  ASSERT_TRUE(Start("poll").ok());
+  EXPECT_EQ(LoadFailure("n"), "load");
+  Write("m/2", "wrong");
+  Look();
+  Look();
+  EXPECT_EQ(LoadFailure("m"), "self_test");
+  std::filesystem::remove_all(folder_.Path("m/2"));
+  std::filesystem::remove_all(folder_.Path("n"));
+  Look();
+  Look();
+  EXPECT_EQ(LoadFailure("m"), "");
+  EXPECT_EQ(LoadFailure("n"), "");
+  EXPECT_EQ(LoadFailure("good"), "");
 }
 
 TEST_F(ModelManagerTest, ExplicitLoadsOnlyWhatIsNamed) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <future>
 #include <numeric>
 
@@ -146,6 +147,19 @@ TEST_F(ServedModelTest, ABadPhotoFailsAlone) {
   EXPECT_EQ(bad.get().status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(good.get().ok());
   EXPECT_EQ(served_->places().used(), 0);
+}
+
+TEST_F(ServedModelTest, TellsHowSureTheModelIsOfEachPhotoThatItClassified) {
+  Start({});
+  ASSERT_TRUE(Classify("\x01", {.top_k = 1}).get().ok());
+  ASSERT_TRUE(Classify("\x02", {.top_k = 0, .include_probabilities = true}).get().ok());
+  ASSERT_TRUE(Classify("\x09").get().ok());  // no class of the model: all are as probable
+  ASSERT_TRUE(Classify("\x03", {.top_k = 0, .include_embedding = true}).get().ok());
+  ASSERT_FALSE(Classify("bad").get().ok());
+  const auto seen = served_->metrics().top1_probability->Collect().histogram;
+  const double sure = std::exp(10) / (std::exp(10) + 3);
+  EXPECT_EQ(seen.sample_count, 3u);
+  EXPECT_NEAR(seen.sample_sum, 2 * sure + 0.25, 1e-6);
 }
 
 TEST_F(ServedModelTest, AFailedBatchReachesEveryWaiter) {
