@@ -96,7 +96,8 @@ def main():
                         flying[0] += 1
                     deadline = 0.15 if 0.04 < luck < 0.06 else 20
                     if 0.5 < at < 0.58:
-                        call, request = stub.ClassifyBatch, stub.request("ClassifyBatch", images=[image] * 16)
+                        call, request = stub.ClassifyBatch, stub.request(
+                            "ClassifyBatch", images=[photo + dice.randbytes(8) for photo in photos * 2])
                     else:
                         call, request = stub.Classify, stub.request("Classify", **fields)
                     call.future(request, timeout=deadline).add_done_callback(landed)
