@@ -6,6 +6,7 @@ and the alert for a server that is killed must come.
     tests/deploy/deploy_test.py [-v]
 """
 
+import http.server
 import json
 import os
 import pathlib
@@ -277,6 +278,31 @@ class StackTest(unittest.TestCase):
                 self.assertEqual(answer.code, 413)
         stats = self.envoy.get("/stats?format=json&filter=^http.http.downstream_rq_too_large$")["stats"]
         self.assertEqual(stats[0]["value"], 1)
+
+    def test_1_a_caller_cannot_pass_for_another(self):
+        class Echo(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(self.headers.get_all("x-dla-client")).encode())
+
+            def log_message(self, *_):
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Echo) as echo:
+            threading.Thread(target=echo.serve_forever).start()
+            envoy = Envoy([(echo.server_port, echo.server_port)])
+            request = urllib.request.Request(f"http://{envoy.http}/", headers={"x-dla-client": "somebody else"})
+            end, seen = time.monotonic() + 20, None
+            while seen is None and time.monotonic() < end:
+                try:
+                    with urllib.request.urlopen(request, timeout=10) as answer:
+                        seen = json.load(answer)
+                except OSError:  # Envoy is still starting
+                    time.sleep(0.05)
+            envoy.stop()
+            echo.shutdown()
+        self.assertEqual(seen, ["127.0.0.1"])
 
     def test_1_a_call_over_tls(self):
         port = self.tls.address.rsplit(":", 1)[1]
