@@ -354,6 +354,13 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("ADDRESS")
       ->capture_default_str()
       ->group(network);
+  app.add_option("--page", config.page,
+                 "Show a page at / of the HTTP address, where a browser can classify photos. It "
+                 "draws /metrics, which that address then serves, too, to callers who may send "
+                 "photos")
+      ->type_name("BOOL")
+      ->default_str("true")
+      ->group(network);
   AddLimits(app, config, network);
   AddBudgets(app, config, network);
   app.add_option("--drain-timeout", config.drain_timeout_s,

@@ -73,6 +73,7 @@ struct ServerConfig {
   int64_t max_receive_bytes = 512 << 20;  // of messages that are being received; 0: no limit
   int max_connections = 1024;
   int http_threads = 128;            // requests over HTTP at a time
+  bool page = true;                  // at / of HTTP, and /metrics there
   int max_concurrent_streams = 256;  // of one connection
   int max_metadata_bytes = 16 << 10;
   int handshake_timeout_s = 10;

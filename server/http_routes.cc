@@ -6,6 +6,7 @@
 #include "httplib.h"
 #include "prometheus/metric_family.h"
 #include "prometheus/text_serializer.h"
+#include "server/http_problem.h"
 
 namespace dla::server {
 
@@ -23,9 +24,13 @@ void AddHealthRoutes(httplib::Server& server, const std::atomic<bool>& ready) {
 }
 
 void AddMetricsRoute(httplib::Server& server,
-                     std::vector<std::shared_ptr<prometheus::Collectable>> collectables) {
-  server.Get("/metrics", [collectables = std::move(collectables)](const httplib::Request&,
-                                                                  httplib::Response& response) {
+                     std::vector<std::shared_ptr<prometheus::Collectable>> collectables,
+                     std::function<absl::Status(const httplib::Request&)> admit) {
+  server.Get("/metrics", [collectables = std::move(collectables), admit = std::move(admit)](
+                             const httplib::Request& request, httplib::Response& response) {
+    if (const absl::Status status = admit ? admit(request) : absl::OkStatus(); !status.ok()) {
+      return SetProblem(status, response);
+    }
     std::vector<prometheus::MetricFamily> families;
     for (const auto& collectable : collectables) {
       std::vector<prometheus::MetricFamily> more = collectable->Collect();

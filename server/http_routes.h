@@ -2,14 +2,17 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "prometheus/collectable.h"
 
 namespace httplib {
+struct Request;
 class Server;
-}
+}  // namespace httplib
 
 namespace dla::server {
 
@@ -18,8 +21,10 @@ namespace dla::server {
 // one. `ready` outlives the server.
 void AddHealthRoutes(httplib::Server& server, const std::atomic<bool>& ready);
 
-// GET /metrics in Prometheus' text format.
+// GET /metrics in Prometheus' text format. `admit`, where given, is asked first; its error is the
+// answer then.
 void AddMetricsRoute(httplib::Server& server,
-                     std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
+                     std::vector<std::shared_ptr<prometheus::Collectable>> collectables,
+                     std::function<absl::Status(const httplib::Request&)> admit = nullptr);
 
 }  // namespace dla::server

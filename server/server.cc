@@ -14,6 +14,7 @@
 #include "server/gatekeeper.h"
 #include "server/grpc_door.h"
 #include "server/health_publisher.h"
+#include "server/http_call.h"
 #include "server/http_classify.h"
 #include "server/http_infer.h"
 #include "server/http_routes.h"
@@ -22,6 +23,7 @@
 #include "server/metrics.h"
 #include "server/model_manager.h"
 #include "server/model_registry.h"
+#include "server/page_routes.h"
 #include "server/process_metrics.h"
 #include "server/reaper.h"
 #include "server/response_cache.h"
@@ -98,6 +100,14 @@ struct Server::Parts {
         inference(inference_context),
         credentials(std::move(credential_files)),
         clock(dependencies.clock) {}
+
+  void AddPage(httplib::Server& http_server) {
+    AddPageRoutes(http_server);
+    AddMetricsRoute(http_server, {metrics.registry(), process_metrics},
+                    [this](const httplib::Request& request) {
+                      return AdmitHttp(context, request, Scope::kInfer, "HttpMetrics").status();
+                    });
+  }
 
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
@@ -194,6 +204,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
                                            AddHealthRoutes(http, parts->ready);
                                            AddClassifyRoutes(http, parts->context, max_body);
                                            AddInferRoutes(http, parts->inference_context, max_body);
+                                           if (config.page) parts->AddPage(http);
                                          }));
 
   DLA_RETURN_IF_ERROR(parts->manager.LoadInitial());
