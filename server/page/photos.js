@@ -100,7 +100,7 @@ class Card {
     this.showTime(answer.timing, [
       `batch of ${answer.timing.batch_size}`,
       `${milliseconds(elapsed)} in all`,
-      `${answer.model}, version ${answer.model_version}`,
+      `${answer.model} v${answer.model_version}`,
     ]);
     this.setState('done', '');
     say(`${this.file.name}: ${label(top)}, ${percent(top.probability)}`);

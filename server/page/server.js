@@ -54,6 +54,7 @@ export async function ask(path, options = {}) {
 }
 
 function pause(milliseconds, signal) {
+  signal.throwIfAborted();
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
     signal.addEventListener('abort', () => {
