@@ -26,6 +26,7 @@ import time
 import types
 import zlib
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 try:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc

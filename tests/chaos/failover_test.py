@@ -7,11 +7,13 @@ started again and stopped while clients call; not one call may fail.
 
 import argparse
 import collections
+import pathlib
 import random
 import sys
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 try:
     import grpc
     from tritonclient.grpc import service_pb2_grpc

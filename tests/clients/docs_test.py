@@ -26,13 +26,10 @@ except ImportError as missing:
     sys.exit(77)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests/chaos"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 from serving import BIN, PHOTOS, Server  # noqa: E402
 
-# What the server or the machine lacks; a block whose <!-- needs: --> names one of them is left out.
-LACKING = {"http"}
-
-BLOCK = re.compile(r"(?:<!-- (?P<mark>needs|not run): (?P<why>.*?) -->\n)?"
+BLOCK = re.compile(r"(?:<!-- (?P<mark>not run): .*? -->\n)?"
                    r"```(?P<language>\w+)\n(?P<code>.*?)```\n(?:\n```text\n(?P<output>.*?)```\n)?", re.DOTALL)
 NUMBER = re.compile(r"\d+\.\d+")
 
@@ -98,13 +95,13 @@ class DocsTest(unittest.TestCase):
         self.assertEqual(text.count("```"), sum(2 + 2 * (block["output"] is not None) for block in blocks))
         ran = 0
         for block in blocks:
-            if block["mark"] == "not run" or block["mark"] == "needs" and block["why"] in LACKING:
+            if block["mark"]:
                 continue
             with self.subTest(line=text.count("\n", 0, block.start("code"))):
                 found = self.run_block(block["language"], block["code"])
                 self.check_output(block["code"], found, block["output"] or "")
             ran += 1
-        self.assertGreaterEqual(ran, 9)
+        self.assertGreaterEqual(ran, 13)
 
     def test_output_that_differs_is_found(self):
         for found, expected in (("daisy 0.9", "rose 0.9"), ("daisy 0.90", "daisy 0.80"), ("", "daisy")):

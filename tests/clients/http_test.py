@@ -18,16 +18,19 @@ except (ImportError, RuntimeError) as missing:
     print(f"skipped: {missing}; script/test installs what is needed")
     sys.exit(77)
 
-from dla_server import BIN, MODEL, PHOTOS, Server
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from serving import BIN, PHOTOS, Server  # noqa: E402
+
+MODEL = "flowers5"
 
 
 class HttpTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server()
-        cls.url = f"http://{cls.server.http_address}"
-        cls.client = triton.InferenceServerClient(cls.server.http_address)
-        cls.grpc = triton_grpc.InferenceServerClient(cls.server.address)
+        cls.server = Server("dla-server")
+        cls.url = f"http://{cls.server.http}"
+        cls.client = triton.InferenceServerClient(cls.server.http)
+        cls.grpc = triton_grpc.InferenceServerClient(cls.server.grpc)
         cls.photos = [path.read_bytes() for path in PHOTOS]
 
     @classmethod
@@ -65,7 +68,7 @@ class HttpTest(unittest.TestCase):
 
     def test_curl_and_dla_client_get_the_same_classes(self):
         answer = subprocess.run(
-            [BIN / "dla-client", "classify", "--server", self.server.address, "--format", "csv",
+            [BIN / "dla-client", "classify", "--server", self.server.grpc, "--format", "csv",
              "--top-k", "1", *PHOTOS], capture_output=True, text=True, check=True)
         expected = {pathlib.Path(row["file"]).name: row for row in csv.DictReader(
             answer.stdout.splitlines())}

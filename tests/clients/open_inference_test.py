@@ -31,7 +31,10 @@ except ImportError as missing:
     print(f"skipped: {missing}; script/test installs what is needed")
     sys.exit(77)
 
-from dla_server import BIN, MODEL, PHOTOS, ROOT, Server
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from serving import BIN, PHOTOS, ROOT, Server  # noqa: E402
+
+MODEL = "flowers5"
 
 def image_input(photos):
     tensor = triton.InferInput("image", [len(photos)], "BYTES")
@@ -66,8 +69,8 @@ class Case(unittest.TestCase):
 class OpenInferenceTest(Case):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server()
-        cls.client = triton.InferenceServerClient(cls.server.address)
+        cls.server = Server("dla-server")
+        cls.client = triton.InferenceServerClient(cls.server.grpc)
         cls.photos = [path.read_bytes() for path in PHOTOS]
         cls.metadata = cls.client.get_model_metadata(MODEL)
         shape = {tensor.name: list(tensor.shape) for tensor in cls.metadata.inputs}["input"]
@@ -129,7 +132,7 @@ class OpenInferenceTest(Case):
         np.testing.assert_array_equal(result.as_numpy("indices")[:, 0], probabilities.argmax(axis=1))
         self.assertEqual(result.as_numpy("labels").shape, (n, 5))
         answer = subprocess.run(
-            [BIN / "dla-client", "classify", "--server", self.server.address, "--format", "csv",
+            [BIN / "dla-client", "classify", "--server", self.server.grpc, "--format", "csv",
              "--top-k", "1", *PHOTOS], capture_output=True, text=True, check=True).stdout
         for path, labels in zip(PHOTOS, result.as_numpy("labels")):
             line = next(line for line in answer.splitlines() if path.name in line)
@@ -193,7 +196,7 @@ class OpenInferenceTest(Case):
             self.client.infer(MODEL, [by_pixels]).as_numpy("probabilities"), atol=0.02)
 
     def test_typed_contents_are_answered_in_typed_contents(self):
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(self.server.address))
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(self.server.grpc))
         request = service_pb2.ModelInferRequest(model_name=MODEL)
         tensor = request.inputs.add(name="image", datatype="BYTES", shape=[1])
         tensor.contents.bytes_contents.append(self.photos[0])
@@ -220,7 +223,7 @@ class OpenInferenceTest(Case):
         import asyncio
 
         async def ask():
-            async with triton_aio.InferenceServerClient(self.server.address) as client:
+            async with triton_aio.InferenceServerClient(self.server.grpc) as client:
                 self.assertTrue(await client.is_model_ready(MODEL))
                 results = await asyncio.gather(*[client.infer(MODEL, [image_input([photo])])
                                                  for photo in self.photos])
@@ -231,7 +234,7 @@ class OpenInferenceTest(Case):
 
     def test_stream_answers_every_request_by_its_id(self):
         answers = queue.Queue()
-        client = triton.InferenceServerClient(self.server.address)
+        client = triton.InferenceServerClient(self.server.grpc)
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
         for i in range(200):
             client.async_stream_infer(MODEL, [image_input([self.photos[i % len(self.photos)]])],
@@ -308,7 +311,7 @@ class OpenInferenceTest(Case):
         return refusal.exception.code().name, refusal.exception.details()
 
     def test_broken_tensors_are_refused_by_name(self):
-        self.channel = grpc.insecure_channel(self.server.address)
+        self.channel = grpc.insecure_channel(self.server.grpc)
         size = [self.height, self.width]
         one = (1).to_bytes(4, "little")
         cases = {
@@ -358,7 +361,7 @@ class OpenInferenceTest(Case):
     # gRPC's own services.
 
     def test_health_of_the_server_and_of_each_model(self):
-        stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.server.address))
+        stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.server.grpc))
         serving = health_pb2.HealthCheckResponse.SERVING
         for service in ("", MODEL):
             self.assertEqual(
@@ -371,16 +374,17 @@ class OpenInferenceTest(Case):
         self.assertEqual(refusal.exception.code(), grpc.StatusCode.NOT_FOUND)
 
     def test_health_tells_watchers_when_the_server_drains(self):
-        server = Server()
-        stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.address))
+        server = Server("dla-server")
+        stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.grpc))
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
         self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.SERVING)
         server.process.send_signal(signal.SIGTERM)
         self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.assertEqual(server.wait(), 0)
+        self.assertEqual(server.process.wait(60), 0)
+        server.clean_up()
 
     def test_reflection_lists_and_describes_every_service(self):
-        database = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(self.server.address))
+        database = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(self.server.grpc))
         services = set(database.get_services())
         self.assertLessEqual({"dla.v1.Classifier", "inference.GRPCInferenceService",
                               "grpc.health.v1.Health"}, services)
@@ -393,8 +397,8 @@ class SharedMemoryTest(Case):
     NAME = f"dla_serve_test_{os.getpid()}"
 
     def setUp(self):
-        self.server = Server("--allow-shared-memory", "true")
-        self.client = triton.InferenceServerClient(self.server.address)
+        self.server = Server("dla-server", "--allow-shared-memory", "true")
+        self.client = triton.InferenceServerClient(self.server.grpc)
         self.photo = PHOTOS[0].read_bytes()
         serialized = serialize_byte_tensor(np.array([self.photo], dtype=np.object_)).item()
         self.size = len(serialized)
@@ -446,8 +450,8 @@ class SharedMemoryTest(Case):
 
 class ResponseCacheTest(Case):
     def test_an_equal_photo_is_answered_without_a_forward_pass(self):
-        server = Server("--cache-config", "local,size=1000000")
-        client = triton.InferenceServerClient(server.address)
+        server = Server("dla-server", "--cache-config", "local,size=1000000")
+        client = triton.InferenceServerClient(server.grpc)
         photo = image_input([PHOTOS[0].read_bytes()])
         first = client.infer(MODEL, [photo]).as_numpy("logits")
         second = client.infer(MODEL, [photo]).as_numpy("logits")
@@ -473,9 +477,9 @@ class ModelControlTest(Case):
         self.server = None
 
     def start(self, *flags):
-        self.server = Server("--model-repository", self.repository.name, *flags)
-        self.client = triton.InferenceServerClient(self.server.address)
-        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.server.address))
+        self.server = Server("dla-server", "--model-repository", self.repository.name, *flags)
+        self.client = triton.InferenceServerClient(self.server.grpc)
+        self.health = health_pb2_grpc.HealthStub(grpc.insecure_channel(self.server.grpc))
 
     def tearDown(self):
         self.client.close()
@@ -529,11 +533,12 @@ class ModelControlTest(Case):
         self.assertEqual([self.version(asked) for asked in ("", "canary")], ["1", "2"])
         config.write_text("version-label: ['flowers:stable=2']\n")
         self.server.process.send_signal(signal.SIGHUP)
-        self.server.await_line("version labels are set")
+        self.server.await_log("version labels are set")
         self.assertEqual(self.version(), "2")
         config.write_text("version-label: ['flowers:stable=9']\n")
+        said = len(self.server.log())
         self.server.process.send_signal(signal.SIGHUP)
-        self.server.await_line("9")
+        self.server.await_log("9", after=said)
         self.assertEqual(self.version(), "2")
 
     def test_a_reload_under_load_fails_no_request(self):
@@ -541,7 +546,7 @@ class ModelControlTest(Case):
         stop, answers, errors = threading.Event(), [], []
 
         def ask():
-            with triton.InferenceServerClient(self.server.address) as client:
+            with triton.InferenceServerClient(self.server.grpc) as client:
                 while not stop.is_set():
                     try:
                         answers.append(client.infer("flowers", [self.photo]).get_response().id)

@@ -26,7 +26,7 @@ except ImportError as missing:
     sys.exit(77)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests/chaos"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 from serving import BIN, PHOTOS, Server  # noqa: E402
 
 Code = grpc.StatusCode

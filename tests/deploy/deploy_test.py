@@ -22,7 +22,7 @@ import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "chaos"))
+sys.path[:0] = [str(HERE.parent / "chaos"), str(HERE.parent / "support")]
 try:
     import grpc
     import yaml

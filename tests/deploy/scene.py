@@ -15,7 +15,7 @@ import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "chaos"))
+sys.path[:0] = [str(HERE.parent / "chaos"), str(HERE.parent / "support")]
 
 import grpc
 from PIL import Image, ImageFilter

@@ -89,6 +89,20 @@ class Server:
             self.kill()
             return None
 
+    def stop(self):
+        """The exit code of a server that is done with."""
+        code = self.terminate()
+        self.clean_up()
+        return code
+
+    def await_log(self, words, after=0):
+        """Until `words` stand in the log, `after` so many bytes."""
+        end = time.monotonic() + 60
+        while words.encode() not in self.log()[after:]:
+            if time.monotonic() > end:
+                raise RuntimeError(f"the log does not say {words}:\n{self.log()[after:].decode()}")
+            time.sleep(0.02)
+
     def kill(self):
         self.process.kill()
         self.process.wait()
