@@ -1,5 +1,7 @@
 #include "client/command_line.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
@@ -10,9 +12,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "cli/generate.h"
 #include "client/bench_command.h"
 #include "client/classify_command.h"
 #include "client/embed_command.h"
+#include "client/health_command.h"
 #include "client/models_command.h"
 #include "client/server_connection.h"
 #include "client/similar_command.h"
@@ -95,6 +99,9 @@ p50, p90, p95, p99, p99_9, max, mean; null if none was answered), server_ms
 (means of decode, queue, inference), mean_batch_size (that a photo was in),
 errors (code, count, first_message), histogram (from_ms, to_ms, count; by
 latency_ms))";
+constexpr char kHealthFooter[] =
+    R"(Prints SERVING, NOT_SERVING or UNKNOWN. The exit code is 0 for SERVING and 1
+for everything else, also when no server answers.)";
 
 // Seconds in [0.001, 86400]; CLI::Range would let NaN pass.
 std::string CheckTimeout(const std::string& text) {
@@ -387,9 +394,29 @@ ExitCode Run(CLI::App& app, int argc, const char* const* argv) {
   AddServer(*model_command, models.server);
   add_format(*model_command);
 
+  HealthOptions health;
+  double health_timeout = absl::ToDoubleSeconds(health.timeout);
+  CLI::App* health_command =
+      app.add_subcommand("health", "Tells whether the server takes requests");
+  health_command
+      ->add_option("-m,--model", health.model,
+                   "Ask for this served model; for the whole server if\nleft out")
+      ->option_text("NAME");
+  health_command->add_option("--timeout", health_timeout, "Seconds to wait for the answer")
+      ->check(CheckTimeout)
+      ->option_text("SECONDS=2");
+  AddServer(*health_command, health.server);
+  health_command->footer(kHealthFooter);
+
+  std::string generate;
+  cli::AddGenerateOption(app, generate);
   app.footer(kFooter);  // after the commands, which would take it over
 
   app.parse(argc, argv);
+  if (!generate.empty()) {
+    const std::string page = cli::Generate(app, generate, DLA_VERSION);
+    return WriteAll(STDOUT_FILENO, page).ok() ? kAllWell : kFailed;
+  }
   if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
 
   if (classify_command->parsed()) {
@@ -418,6 +445,10 @@ ExitCode Run(CLI::App& app, int argc, const char* const* argv) {
   if (bench_command->parsed()) {
     Complete(bench, text, bench_text);
     return RunBench(bench);
+  }
+  if (health_command->parsed()) {
+    health.timeout = absl::Seconds(health_timeout);
+    return RunHealth(health);
   }
   return models_command->parsed() ? RunModels(models) : RunModel(models);
 }

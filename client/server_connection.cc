@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "client/credentials.h"
 #include "client/grpc_errors.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 
 namespace dla::client {
 namespace {
@@ -103,6 +104,23 @@ absl::StatusOr<std::vector<dla::v1::Model>> ServerConnection::ListModels() const
   const grpc::Status status = stub_->ListModels(&context, {}, &response);
   if (!status.ok()) return Explain(status);
   return std::vector<dla::v1::Model>(response.models().begin(), response.models().end());
+}
+
+absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> ServerConnection::CheckHealth(
+    const std::string& model, absl::Duration timeout) const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(model);
+  grpc::health::v1::HealthCheckResponse response;
+  const grpc::Status status =
+      grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response);
+  if (status.error_code() == grpc::StatusCode::NOT_FOUND) {
+    return absl::NotFoundError(absl::StrCat(address_, " serves no model \"", model,
+                                            "\"; `dla-client models` lists what it serves"));
+  }
+  if (!status.ok()) return Explain(status);
+  return response.status();
 }
 
 absl::Status ServerConnection::Explain(const grpc::Status& status) const {

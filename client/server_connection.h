@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "dla/v1/classifier.grpc.pb.h"
+#include "grpc/health/v1/health.pb.h"
 
 namespace dla::client {
 
@@ -39,9 +40,13 @@ class ServerConnection {
   // Plaintext, without a token.
   explicit ServerConnection(const std::string& address);
 
-  // Errors of both calls fit in one line and say what to do. UNAVAILABLE: no server is there.
+  // Errors of all calls fit in one line and say what to do. UNAVAILABLE: no server is there.
   absl::StatusOr<dla::v1::Model> GetModel(const std::string& name) const;
   absl::StatusOr<std::vector<dla::v1::Model>> ListModels() const;
+
+  // The state of a model, or of the whole server if `model` is empty. NOT_FOUND: no such model.
+  absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
+      const std::string& model, absl::Duration timeout) const;
 
   const std::string& address() const { return address_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }

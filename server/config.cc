@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "cli/generate.h"
 #include "model/quoted.h"
 #include "model/status_macros.h"
 #include "server/help_formatter.h"
@@ -550,6 +551,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   app.add_flag("--hash-token", line.hash_token,
                "Read a token from standard input, print its SHA-256 for --token-file and exit")
       ->group("Security");
+  std::string generate;
+  cli::AddGenerateOption(app, generate);
   try {
     // CLI11 takes the arguments last first.
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
@@ -563,6 +566,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     return absl::InvalidArgumentError(absl::StrCat(e.what(), " (see dla-server --help)"));
   }
 
+  if (!generate.empty()) {
+    line.print_and_exit = cli::Generate(app, generate, kVersion);
+    return line;
+  }
   if (!text.file.empty()) DLA_RETURN_IF_ERROR(ApplyYamlFile(text.file, app, line.config));
   std::vector<ModelSource> from_flags;
   for (const std::string& arg : text.models) {

@@ -19,8 +19,9 @@ absl::Status ErrorAt(const std::string& file, const YAML::Mark& mark, absl::stri
 absl::Status SetOption(const std::string& file, const YAML::Node& key, const YAML::Node& value,
                        CLI::App& app) {
   const std::string& name = key.Scalar();
-  CLI::Option* option =
-      name == "config" || name == "help" ? nullptr : app.get_option_no_throw("--" + name);
+  CLI::Option* option = name == "config" || name == "generate" || name == "help"
+                            ? nullptr
+                            : app.get_option_no_throw("--" + name);
   if (option == nullptr) {
     return ErrorAt(file, key.Mark(),
                    absl::StrCat("unknown key \"", name,

@@ -1,0 +1,68 @@
+# `cmake --install build/release --prefix P`: programs, those libraries of LibTorch's wheels that they need, manual
+# pages, shell completion, an example configuration and a systemd unit. The folder P may be moved as a whole.
+# The component "debian" is what only the Debian package has, "local" what only other installations have.
+include(GNUInstallDirs)
+set(docs "${CMAKE_INSTALL_DATADIR}/doc/dla-serve")
+set(private_libraries "lib/dla-serve")
+
+# Manual page and completion come out of the program's own table of options.
+function(dla_install_program program)
+  set(dir "${PROJECT_BINARY_DIR}/generated/${program}")
+  file(MAKE_DIRECTORY "${dir}")
+  add_custom_command(
+    OUTPUT "${dir}/${program}.1.gz" "${dir}/bash" "${dir}/zsh" "${dir}/fish"
+    COMMAND sh -ec "for what in man bash zsh fish; do \"$0\" --generate $what >$what; done; gzip -9n <man >${program}.1.gz"
+      "$<TARGET_FILE:${program}>"
+    WORKING_DIRECTORY "${dir}"
+    DEPENDS ${program}
+    VERBATIM)
+  add_custom_target(${program}-generated ALL DEPENDS "${dir}/${program}.1.gz")
+  install(TARGETS ${program} RUNTIME COMPONENT product)
+  install(FILES "${dir}/${program}.1.gz" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT product)
+  install(FILES "${dir}/bash" RENAME ${program} COMPONENT product
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
+  install(FILES "${dir}/fish" RENAME ${program}.fish COMPONENT product
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d")
+  install(FILES "${dir}/zsh" RENAME _${program} COMPONENT local
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/site-functions")
+  install(FILES "${dir}/zsh" RENAME _${program} COMPONENT debian EXCLUDE_FROM_ALL
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions")
+endfunction()
+
+# dla_install_libraries(FOLDER FILE...) keeps the folders of the wheels: their libraries find each other by RPATHs
+# such as $ORIGIN/../../nvidia/cu13/lib.
+function(dla_install_libraries folder)
+  list(TRANSFORM ARGN PREPEND "${DLA_LIBTORCH_ROOT}/${folder}/" OUTPUT_VARIABLE files)
+  install(FILES ${files} DESTINATION "${private_libraries}/${folder}" COMPONENT product)
+endfunction()
+
+dla_install_program(dla-client)
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${docs}" COMPONENT product)
+
+if(DLA_WITH_LIBTORCH)
+  set_target_properties(dla-server PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_libraries}/torch/lib")
+  dla_install_program(dla-server)
+  dla_install_libraries(torch/lib libtorch_cpu.so libc10.so libgomp.so.1)
+  dla_install_libraries(nvidia/cu13/lib libcudart.so.13 libcupti.so.13)
+  # A fifth of the library is a table of names that nothing reads. NVIDIA's may not be changed.
+  install(CODE "
+    if(CMAKE_INSTALL_DO_STRIP)
+      execute_process(COMMAND \"${CMAKE_STRIP}\" --strip-unneeded
+        \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${private_libraries}/torch/lib/libtorch_cpu.so\" COMMAND_ERROR_IS_FATAL ANY)
+    endif()" COMPONENT product)
+  file(GLOB wheels RELATIVE "${DLA_LIBTORCH_ROOT}" CONFIGURE_DEPENDS "${DLA_LIBTORCH_ROOT}/*.dist-info/licenses")
+  foreach(licences IN LISTS wheels)
+    string(REGEX REPLACE "-.*" "" wheel "${licences}")
+    install(DIRECTORY "${DLA_LIBTORCH_ROOT}/${licences}/" DESTINATION "${docs}/${wheel}" COMPONENT product)
+  endforeach()
+
+  install(FILES deploy/systemd/dla-server.yaml DESTINATION "${docs}" COMPONENT local)
+  install(FILES deploy/systemd/dla-server.yaml DESTINATION /etc/dla-serve COMPONENT debian EXCLUDE_FROM_ALL)
+  install(FILES deploy/systemd/dla-server.service DESTINATION lib/systemd/system
+    COMPONENT debian EXCLUDE_FROM_ALL)
+  install(FILES deploy/debian/copyright DESTINATION "${docs}" COMPONENT debian EXCLUDE_FROM_ALL)
+  install(CODE "
+    file(READ \"${PROJECT_SOURCE_DIR}/deploy/systemd/dla-server.service\" unit)
+    string(REPLACE /usr/bin/ \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/\" unit \"\${unit}\")
+    file(WRITE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/dla-server.service\" \"\${unit}\")" COMPONENT local)
+endif()
