@@ -10,7 +10,7 @@ namespace {
 constexpr char kScript[] =
     R"(# bash completion for @program                         -*- shell-script -*-
 @function() {
-  local cur=${COMP_WORDS[COMP_CWORD]} command='' words='' paths='' word prev
+  local cur=${COMP_WORDS[COMP_CWORD]} command='' words='' paths='' word prev at
   local -a before=("${COMP_WORDS[@]:0:COMP_CWORD}")
   COMPREPLY=()
   # bash makes "=" a word of its own in --option=VALUE and --option NAME=VALUE.
@@ -18,11 +18,10 @@ constexpr char kScript[] =
     before+=(=)
     cur=''
   fi
-  prev=${before[-1]}
-  if [[ $prev == = && ${#before[@]} -gt 2 ]]; then
-    prev=${before[-2]}
-    [[ $prev == -* ]] || prev=${before[-3]}
-  fi
+  at=$((${#before[@]} - 1))
+  [[ ${before[at]} != = || ${before[at - 1]} == -* ]] || at=$((at - 2))
+  [[ ${before[at]} != = ]] || at=$((at - 1))
+  prev=${before[at]}
   for word in "${before[@]:1}"; do
     case $word in
       @commands) command=$word && break ;;

@@ -99,6 +99,7 @@ p50, p90, p95, p99, p99_9, max, mean; null if none was answered), server_ms
 (means of decode, queue, inference), mean_batch_size (that a photo was in),
 errors (code, count, first_message), histogram (from_ms, to_ms, count; by
 latency_ms))";
+
 constexpr char kHealthFooter[] =
     R"(Prints SERVING, NOT_SERVING or UNKNOWN. The exit code is 0 for SERVING and 1
 for everything else, also when no server answers.)";
