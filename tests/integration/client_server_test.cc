@@ -100,6 +100,10 @@ TEST_F(ClientServerTest, ClassifiesAndEmbedsAndLists) {
   auto model = Client({"model", "fake"});
   EXPECT_EQ(*model->Wait(), 0) << model->errors();
   EXPECT_THAT(model->output(), HasSubstr("  3  class 3\n"));
+
+  auto health = Client({"health", "--model", "fake"});
+  EXPECT_EQ(*health->Wait(), 0) << health->errors();
+  EXPECT_EQ(health->output(), "SERVING\n");
 }
 
 // The server says RESOURCE_EXHAUSTED with google.rpc.RetryInfo, and the client comes back.

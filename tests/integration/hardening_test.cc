@@ -133,6 +133,19 @@ TEST_F(HardeningTest, TheClientIsLetInByMutualTlsAndTokenAndNoTokenIsEverLogged)
   EXPECT_THAT(log, Not(HasSubstr("PRIVATE KEY")));
 }
 
+TEST_F(HardeningTest, HealthNeedsTheAuthorityButNoToken) {
+  const CertificateAuthority authority("authority");
+  WritePair(authority.Issue("server"));
+  Start({"--tls-cert", dir_.Path("cert.pem"), "--tls-key", dir_.Path("key.pem"), "--token-file",
+         WriteTokens(kGoodToken)});
+  std::vector<std::string> health = {ProgramPath("dla-client"), "health", "--server", address_};
+  EXPECT_EQ(Run(health).code, 1);
+  health.insert(health.end(), {"--tls-ca", dir_.Write("ca.pem", authority.certificate())});
+  const Outcome well = Run(health);
+  EXPECT_EQ(well.code, 0) << well.errors;
+  EXPECT_EQ(well.output, "SERVING\n");
+}
+
 TEST_F(HardeningTest, SighupReadsTokensAndCertificatesAgain) {
   const CertificateAuthority first("first");
   const CertificateAuthority second("second");
