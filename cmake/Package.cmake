@@ -6,8 +6,7 @@ set(CPACK_PACKAGE_NAME dla-serve)
 set(CPACK_PACKAGE_VENDOR dla-serve)
 set(CPACK_PACKAGE_CONTACT "${DLA_PACKAGE_MAINTAINER}")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
-set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "${PROJECT_DESCRIPTION}
-A server that classifies photos (JPEG, PNG, WebP) with the 12 DLA networks of
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "A server that classifies photos (JPEG, PNG, WebP) with the 12 DLA networks of
 timm, straight from timm's model folders, and a client for the command line.
 LibTorch is included.")
 set(CPACK_PACKAGE_DIRECTORY "${PROJECT_BINARY_DIR}")
