@@ -5,8 +5,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 #include "server/http_connection.h"
+#include "server/http_problem.h"
 
 namespace dla::server {
 namespace {
@@ -74,36 +76,42 @@ absl::Status HttpCall::Wait() {
   return status;
 }
 
-absl::StatusOr<size_t> DeclaredBody(const httplib::Request& request, size_t max_bytes,
-                                    int& http_status) {
+absl::StatusOr<size_t> DeclaredBody(const httplib::Request& request, size_t max_bytes) {
   const std::string declared = request.get_header_value("Content-Length");
   uint64_t bytes = 0;
   if (!absl::SimpleAtoi(declared, &bytes)) {
-    http_status = 411;
-    return absl::InvalidArgumentError("there is no Content-Length; send one");
+    return HttpError(411, absl::StatusCode::kInvalidArgument,
+                     "there is no Content-Length; send one");
   }
   if (bytes <= max_bytes) return bytes;
-  http_status = 413;
-  return absl::InvalidArgumentError(absl::StrCat("the body has ", bytes, " bytes; at most ",
-                                                 max_bytes, " are taken (--max-message-bytes)"));
+  return HttpError(413, absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("the body has ", bytes, " bytes; at most ", max_bytes,
+                                " are taken (--max-message-bytes)"));
+}
+
+absl::Status CheckEncoding(const httplib::Request& request) {
+  const std::string encoding = request.get_header_value("Content-Encoding");
+  if (encoding.empty() || encoding == "identity") return absl::OkStatus();
+  return HttpError(415, absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("Content-Encoding is ", Quoted(encoding),
+                                "; send the body as it is, photos are compressed already"));
 }
 
 namespace {
 
 // After a body that the library could not read to its end.
-absl::Status BrokenBody(size_t bytes, int& http_status) {
+absl::Status BrokenBody(size_t bytes) {
   if (!HttpConnection::Current().cut_off()) {
     return absl::InvalidArgumentError("the body is not what its Content-Type says");
   }
-  http_status = 408;
-  return absl::DeadlineExceededError(
+  return HttpError(
+      408, absl::StatusCode::kDeadlineExceeded,
       absl::StrCat("the body of ", bytes, " bytes came too slowly or ended too early"));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadBody(const httplib::ContentReader& reader, size_t bytes,
-                                     int& http_status) {
+absl::StatusOr<std::string> ReadBody(const httplib::ContentReader& reader, size_t bytes) {
   HttpConnection::Current().AllowBody(bytes);
   std::string body;
   body.reserve(bytes);
@@ -111,13 +119,13 @@ absl::StatusOr<std::string> ReadBody(const httplib::ContentReader& reader, size_
     body.append(data, size);
     return true;
   });
-  if (!whole) return BrokenBody(bytes, http_status);
+  if (!whole) return BrokenBody(bytes);
   HttpConnection::Current().SetBodyRead();
   return body;
 }
 
 absl::StatusOr<std::vector<FormPart>> ReadForm(const httplib::ContentReader& reader, size_t bytes,
-                                               size_t max_parts, int& http_status) {
+                                               size_t max_parts) {
   HttpConnection::Current().AllowBody(bytes);
   std::vector<FormPart> parts;
   bool too_many = false;
@@ -135,7 +143,7 @@ absl::StatusOr<std::vector<FormPart>> ReadForm(const httplib::ContentReader& rea
     return absl::InvalidArgumentError(
         absl::StrCat("the form has more than ", max_parts, " parts; send several"));
   }
-  if (!whole) return BrokenBody(bytes, http_status);
+  if (!whole) return BrokenBody(bytes);
   HttpConnection::Current().SetBodyRead();
   return parts;
 }

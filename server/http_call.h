@@ -65,15 +65,33 @@ class HttpCall {
   HttpCompletion finished_;
 };
 
-// The length that the request declares for its body, at most `max_bytes`. Refused before any of it
-// is read: INVALID_ARGUMENT; `http_status` becomes 413 or 411.
-absl::StatusOr<size_t> DeclaredBody(const httplib::Request& request, size_t max_bytes,
-                                    int& http_status);
+// Derived calls have
+//   absl::Status Prepare(request, reader)       all that may be refused, up to reading the body
+//   void Submit(const std::shared_ptr<Call>&)   sends its photos on their way, which ends in Finish
+template <typename Call>
+absl::Status Serve(const std::shared_ptr<Call>& call, const httplib::Request& request,
+                   const httplib::ContentReader& reader) {
+  absl::Status status = call->Prepare(request, reader);
+  if (status.ok()) {
+    call->Submit(call);
+    return call->Wait();
+  }
+  call->Finish(status);
+  return status;
+}
 
-// Reads all of a body that was admitted. INVALID_ARGUMENT; DEADLINE_EXCEEDED if it comes too slowly
-// or ends too early, `http_status` becomes 408 then.
-absl::StatusOr<std::string> ReadBody(const httplib::ContentReader& reader, size_t bytes,
-                                     int& http_status);
+// The errors of the following are HttpErrors where HTTP has a status for them.
+
+// The length that the request declares for its body, at most `max_bytes`. Refused before any of it
+// is read: INVALID_ARGUMENT, 413 or 411.
+absl::StatusOr<size_t> DeclaredBody(const httplib::Request& request, size_t max_bytes);
+
+// Refuses compressed bodies. INVALID_ARGUMENT, 415.
+absl::Status CheckEncoding(const httplib::Request& request);
+
+// Reads all of a body that was admitted. INVALID_ARGUMENT; DEADLINE_EXCEEDED, 408, if it comes too
+// slowly or ends too early.
+absl::StatusOr<std::string> ReadBody(const httplib::ContentReader& reader, size_t bytes);
 
 // A file of a form, or one of its fields.
 struct FormPart {
@@ -84,6 +102,6 @@ struct FormPart {
 
 // The same for a body that is multipart/form-data, of at most `max_parts`.
 absl::StatusOr<std::vector<FormPart>> ReadForm(const httplib::ContentReader& reader, size_t bytes,
-                                               size_t max_parts, int& http_status);
+                                               size_t max_parts);
 
 }  // namespace dla::server

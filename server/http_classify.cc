@@ -85,24 +85,17 @@ std::string MediaType(const httplib::Request& request) {
       absl::string_view(type).substr(0, std::min(type.find(';'), type.size()))));
 }
 
-absl::Status CheckType(const httplib::Request& request, int& http_status) {
-  const std::string encoding = request.get_header_value("Content-Encoding");
-  if (!encoding.empty() && encoding != "identity") {
-    http_status = 415;
-    return absl::InvalidArgumentError(absl::StrCat("Content-Encoding is ", Quoted(encoding),
-                                                   "; photos are compressed already, send them as "
-                                                   "they are"));
-  }
+absl::Status CheckType(const httplib::Request& request) {
   const std::string type = MediaType(request);
   if (type.empty() || absl::StartsWithIgnoreCase(type, "image/") ||
       absl::EqualsIgnoreCase(type, "application/octet-stream") ||
       request.is_multipart_form_data()) {
     return absl::OkStatus();
   }
-  http_status = 415;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "Content-Type is ", Quoted(type),
-      "; send image/jpeg, image/png, image/webp, application/octet-stream or multipart/form-data"));
+  return HttpError(415, absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("Content-Type is ", Quoted(type),
+                                "; send image/jpeg, image/png, image/webp, "
+                                "application/octet-stream or multipart/form-data"));
 }
 
 double Milliseconds(const google::protobuf::Duration& duration) {
@@ -128,31 +121,43 @@ Json ResponseJson(const v1::ClassifyResponse& response, bool with_embedding) {
 
 class ClassifyCall final : public HttpCall {
  public:
-  explicit ClassifyCall(const ServiceContext& context)
-      : HttpCall(context, Method::kHttpClassify), context_(context) {}
+  ClassifyCall(const ServiceContext& context, size_t max_body_bytes)
+      : HttpCall(context, Method::kHttpClassify),
+        context_(context),
+        max_body_bytes_(max_body_bytes) {}
 
-  // What gRPC would answer; `http_status` is set where HTTP has a better word for an error.
-  absl::Status Run(const std::shared_ptr<ClassifyCall>& self, const httplib::Request& request,
-                   const httplib::ContentReader& reader, size_t max_body_bytes, int& http_status) {
+  absl::Status Prepare(const httplib::Request& request, const httplib::ContentReader& reader) {
     DLA_ASSIGN_OR_RETURN(const Identity identity,
                          AdmitHttp(context_, request, Scope::kInfer, "HttpClassify"));
     DLA_ASSIGN_OR_RETURN(const Query query, ParseQuery(request));
     DLA_ASSIGN_OR_RETURN(
         target_, ResolveTarget(context_.registry, query.options, ClientIdOf(identity.name)));
     record().SetModel(target_.model);
-    DLA_RETURN_IF_ERROR(CheckType(request, http_status));
-    DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(request, max_body_bytes, http_status));
+    DLA_RETURN_IF_ERROR(CheckEncoding(request));
+    DLA_RETURN_IF_ERROR(CheckType(request));
+    DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(request, max_body_bytes_));
     DLA_RETURN_IF_ERROR(Enter(target_.model, target_.caller, bytes));
-    DLA_RETURN_IF_ERROR(ReadPhotos(request, reader, bytes, http_status));
-    const TimePoint deadline =
-        query.timeout == Duration::max() ? TimePoint::max() : context_.clock.Now() + query.timeout;
-    Submit(self, deadline);
-    counted_ = true;
-    return Wait();
+    DLA_RETURN_IF_ERROR(ReadPhotos(request, reader, bytes));
+    if (query.timeout != Duration::max()) deadline_ = context_.clock.Now() + query.timeout;
+    return absl::OkStatus();
   }
 
-  // Whether Finish has been or will be called.
-  bool counted() const { return counted_; }
+  void Submit(const std::shared_ptr<ClassifyCall>& self) {
+    const int photos = static_cast<int>(photos_.size());
+    unanswered_ = photos;
+    // All results exist before the first answer: adding one may move the array beneath the others.
+    for (int i = 0; i < photos; ++i) response_.add_results();
+    for (int i = 0; i < photos; ++i) {
+      context_.pipeline.Submit(target_.model, EncodedPhoto{photos_[i]},
+                               {.options = target_.options,
+                                .caller = target_.caller,
+                                .deadline = deadline_,
+                                .cancelled = cancelled(),
+                                .done = [self, i](absl::StatusOr<dla::server::Answer> answer) {
+                                  self->OnAnswer(i, std::move(answer));
+                                }});
+    }
+  }
 
   Json Answer() const {
     const bool embedding = target_.options.include_embedding;
@@ -176,15 +181,14 @@ class ClassifyCall final : public HttpCall {
 
  private:
   absl::Status ReadPhotos(const httplib::Request& request, const httplib::ContentReader& reader,
-                          size_t bytes, int& http_status) {
+                          size_t bytes) {
     form_ = request.is_multipart_form_data();
     if (!form_) {
-      DLA_ASSIGN_OR_RETURN(std::string photo, ReadBody(reader, bytes, http_status));
+      DLA_ASSIGN_OR_RETURN(std::string photo, ReadBody(reader, bytes));
       photos_.push_back(std::move(photo));
       return absl::OkStatus();
     }
-    DLA_ASSIGN_OR_RETURN(std::vector<FormPart> parts,
-                         ReadForm(reader, bytes, kMaxFormPhotos, http_status));
+    DLA_ASSIGN_OR_RETURN(std::vector<FormPart> parts, ReadForm(reader, bytes, kMaxFormPhotos));
     for (FormPart& part : parts) {
       if (part.file.empty() && part.field != "image") {
         return absl::InvalidArgumentError(
@@ -198,23 +202,6 @@ class ClassifyCall final : public HttpCall {
     return absl::OkStatus();
   }
 
-  void Submit(const std::shared_ptr<ClassifyCall>& self, TimePoint deadline) {
-    const int photos = static_cast<int>(photos_.size());
-    unanswered_ = photos;
-    // All results exist before the first answer: adding one may move the array beneath the others.
-    for (int i = 0; i < photos; ++i) response_.add_results();
-    for (int i = 0; i < photos; ++i) {
-      context_.pipeline.Submit(target_.model, EncodedPhoto{photos_[i]},
-                               {.options = target_.options,
-                                .caller = target_.caller,
-                                .deadline = deadline,
-                                .cancelled = cancelled(),
-                                .done = [self, i](absl::StatusOr<dla::server::Answer> answer) {
-                                  self->OnAnswer(i, std::move(answer));
-                                }});
-    }
-  }
-
   void OnAnswer(int photo, absl::StatusOr<dla::server::Answer> answer) {
     // Of a form each photo succeeds or fails for itself.
     const absl::Status status = form_ ? absl::OkStatus() : answer.status();
@@ -223,9 +210,10 @@ class ClassifyCall final : public HttpCall {
   }
 
   const ServiceContext& context_;
+  const size_t max_body_bytes_;
   Target target_;
+  TimePoint deadline_ = TimePoint::max();
   bool form_ = false;
-  bool counted_ = false;
   std::vector<std::string> names_;
   std::vector<std::string> photos_;
   v1::ClassifyBatchResponse response_;
@@ -271,23 +259,17 @@ void AddClassifyRoutes(httplib::Server& server, const ServiceContext& context,
       R"(/v1/models/([^/:]*):classify)",
       [&context, max_body_bytes](const httplib::Request& request, httplib::Response& response,
                                  const httplib::ContentReader& reader) {
-        const auto call = std::make_shared<ClassifyCall>(context);
-        int http_status = 0;
-        const absl::Status status = call->Run(call, request, reader, max_body_bytes, http_status);
-        if (!call->counted()) call->Finish(status);
-        if (status.ok()) {
-          response.set_content(JsonText(call->Answer()), kJsonType);
-        } else if (http_status != 0) {
-          SetProblem(http_status, status, response);
-        } else {
-          SetProblem(status, response);
-        }
+        const auto call = std::make_shared<ClassifyCall>(context, max_body_bytes);
+        const absl::Status status = Serve(call, request, reader);
+        if (!status.ok()) return SetProblem(status, response);
+        response.set_content(JsonText(call->Answer()), kJsonType);
       });
-  server.Get(R"(/v1/models/([^/:]*):classify)",
-             [](const httplib::Request&, httplib::Response& response) {
-               response.set_header("Allow", "POST");
-               SetProblem(405, absl::InvalidArgumentError("send the photo with POST"), response);
-             });
+  server.Get(
+      R"(/v1/models/([^/:]*):classify)", [](const httplib::Request&, httplib::Response& response) {
+        response.set_header("Allow", "POST");
+        SetProblem(HttpError(405, absl::StatusCode::kInvalidArgument, "send the photo with POST"),
+                   response);
+      });
   server.Get("/v1/models",
              [&context](const httplib::Request& request, httplib::Response& response) {
                AnswerQuery(ListModels(context, request), response);

@@ -28,7 +28,7 @@ constexpr char kJsonType[] = "application/json";
 constexpr size_t kMaxControlBytes = 1 << 20;  // of a request that has no photos
 
 // How many bytes of the body are JSON.
-absl::StatusOr<size_t> JsonBytes(const httplib::Request& request, size_t body, int& http_status) {
+absl::StatusOr<size_t> JsonBytes(const httplib::Request& request, size_t body) {
   size_t json = body;
   const std::string header = request.get_header_value(kJsonLengthHeader);
   if (!header.empty() && (!absl::SimpleAtoi(header, &json) || json > body)) {
@@ -36,31 +36,26 @@ absl::StatusOr<size_t> JsonBytes(const httplib::Request& request, size_t body, i
         absl::StrCat(kJsonLengthHeader, " is ", Quoted(header), "; the body has ", body, " bytes"));
   }
   if (json <= kMaxJsonBytes) return json;
-  http_status = 413;
-  return absl::InvalidArgumentError(
-      absl::StrCat("the JSON has ", json, " bytes; at most ", kMaxJsonBytes,
-                   " are taken, send the photos as binary data behind it"));
+  return HttpError(413, absl::StatusCode::kInvalidArgument,
+                   absl::StrCat("the JSON has ", json, " bytes; at most ", kMaxJsonBytes,
+                                " are taken, send the photos as binary data behind it"));
 }
 
-absl::Status CheckIdentityEncoding(const httplib::Request& request, int& http_status) {
-  const std::string encoding = request.get_header_value("Content-Encoding");
-  if (encoding.empty() || encoding == "identity") {
-    if (!request.is_multipart_form_data()) return absl::OkStatus();
-    http_status = 415;
-    return absl::InvalidArgumentError("the Content-Type is that of a form; send JSON");
-  }
-  http_status = 415;
-  return absl::InvalidArgumentError(
-      absl::StrCat("Content-Encoding is ", Quoted(encoding), "; send the body as it is"));
+// The library would read a form in its own way.
+absl::Status CheckNoForm(const httplib::Request& request) {
+  if (!request.is_multipart_form_data()) return CheckEncoding(request);
+  return HttpError(415, absl::StatusCode::kInvalidArgument,
+                   "the Content-Type is that of a form; send JSON");
 }
 
 class InferCall final : public HttpCall {
  public:
-  explicit InferCall(const InferenceContext& context)
-      : HttpCall(context.service, Method::kHttpInfer), context_(context) {}
+  InferCall(const InferenceContext& context, size_t max_body_bytes)
+      : HttpCall(context.service, Method::kHttpInfer),
+        context_(context),
+        max_body_bytes_(max_body_bytes) {}
 
-  absl::Status Run(const std::shared_ptr<InferCall>& self, const httplib::Request& http,
-                   const httplib::ContentReader& reader, size_t max_body_bytes, int& http_status) {
+  absl::Status Prepare(const httplib::Request& http, const httplib::ContentReader& reader) {
     DLA_ASSIGN_OR_RETURN(const Identity identity,
                          AdmitHttp(context_.service, http, Scope::kInfer, "HttpInfer"));
     const ClientId client = ClientIdOf(identity.name);
@@ -70,59 +65,51 @@ class InferCall final : public HttpCall {
         const std::shared_ptr<ServedModel> model,
         FindInferModel(context_.service.registry, request_.model_name(), request_.model_version()));
     record().SetModel(model);
-    DLA_RETURN_IF_ERROR(CheckIdentityEncoding(http, http_status));
-    DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(http, max_body_bytes, http_status));
-    DLA_ASSIGN_OR_RETURN(const size_t json_bytes, JsonBytes(http, bytes, http_status));
+    DLA_RETURN_IF_ERROR(CheckNoForm(http));
+    DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(http, max_body_bytes_));
+    DLA_ASSIGN_OR_RETURN(const size_t json_bytes, JsonBytes(http, bytes));
     DLA_RETURN_IF_ERROR(Enter(model, {.client = client}, bytes + kJsonWeight * json_bytes));
     {
-      DLA_ASSIGN_OR_RETURN(const std::string body, ReadBody(reader, bytes, http_status));
+      DLA_ASSIGN_OR_RETURN(const std::string body, ReadBody(reader, bytes));
       DLA_ASSIGN_OR_RETURN(format_, ParseInferJson(body, json_bytes, request_));
     }
-    DLA_ASSIGN_OR_RETURN(InferTarget target, ResolveInfer(context_, request_, client, record()));
-    task_ = std::move(target.task);
-    task_.typed = false;
-    counted_ = true;
-    InferJob::Start(context_.service.pipeline, target.model, task_, target.caller,
-                    Sooner(TimePoint::max(), task_.timeout, context_.service.clock), cancelled(),
-                    [self, model = target.model](absl::StatusOr<std::vector<Answer>> answers) {
-                      self->response_.set_id(self->request_.id());
-                      self->Finish(answers.ok() ? FillInferResponse(*model, self->task_, *answers,
-                                                                    self->response_)
-                                                : answers.status());
-                    });
-    return Wait();
+    DLA_ASSIGN_OR_RETURN(target_, ResolveInfer(context_, request_, client, record()));
+    target_.task.typed = false;
+    return absl::OkStatus();
   }
 
-  // Whether Finish has been or will be called.
-  bool counted() const { return counted_; }
+  void Submit(const std::shared_ptr<InferCall>& self) {
+    const InferTask& task = target_.task;
+    InferJob::Start(context_.service.pipeline, target_.model, task, target_.caller,
+                    Sooner(TimePoint::max(), task.timeout, context_.service.clock), cancelled(),
+                    [self](absl::StatusOr<std::vector<dla::server::Answer>> answers) {
+                      self->OnAnswers(std::move(answers));
+                    });
+  }
 
-  InferJsonBody TakeAnswer() const { return WriteInferJson(response_, format_); }
+  InferJsonBody Answer() const { return WriteInferJson(response_, format_); }
 
  private:
+  void OnAnswers(absl::StatusOr<std::vector<dla::server::Answer>> answers) {
+    response_.set_id(request_.id());
+    Finish(answers.ok() ? FillInferResponse(*target_.model, target_.task, *answers, response_)
+                        : answers.status());
+  }
+
   const InferenceContext& context_;
+  const size_t max_body_bytes_;
   inference::ModelInferRequest request_;
   InferJsonFormat format_;
-  InferTask task_;
+  InferTarget target_;
   inference::ModelInferResponse response_;
-  bool counted_ = false;
 };
-
-void SetError(int http_status, const absl::Status& status, httplib::Response& response) {
-  if (http_status != 0) {
-    SetProblem(http_status, status, response);
-  } else {
-    SetProblem(status, response);
-  }
-}
 
 void Infer(const InferenceContext& context, size_t max_body_bytes, const httplib::Request& request,
            httplib::Response& response, const httplib::ContentReader& reader) {
-  const auto call = std::make_shared<InferCall>(context);
-  int http_status = 0;
-  const absl::Status status = call->Run(call, request, reader, max_body_bytes, http_status);
-  if (!call->counted()) call->Finish(status);
-  if (!status.ok()) return SetError(http_status, status, response);
-  InferJsonBody body = call->TakeAnswer();
+  const auto call = std::make_shared<InferCall>(context, max_body_bytes);
+  const absl::Status status = Serve(call, request, reader);
+  if (!status.ok()) return SetProblem(status, response);
+  InferJsonBody body = call->Answer();
   const bool binary = body.json_bytes < body.bytes.size();
   if (binary) response.set_header(kJsonLengthHeader, std::to_string(body.json_bytes));
   response.body = std::move(body.bytes);
@@ -158,11 +145,11 @@ void Reply(const absl::StatusOr<Message>& message, httplib::Response& response,
 }
 
 // The JSON object of a request without photos; an empty body is an empty one.
-absl::StatusOr<Json> ReadControl(const httplib::Request& http, const httplib::ContentReader& reader,
-                                 int& http_status) {
-  DLA_RETURN_IF_ERROR(CheckIdentityEncoding(http, http_status));
-  DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(http, kMaxControlBytes, http_status));
-  DLA_ASSIGN_OR_RETURN(const std::string body, ReadBody(reader, bytes, http_status));
+absl::StatusOr<Json> ReadControl(const httplib::Request& http,
+                                 const httplib::ContentReader& reader) {
+  DLA_RETURN_IF_ERROR(CheckNoForm(http));
+  DLA_ASSIGN_OR_RETURN(const size_t bytes, DeclaredBody(http, kMaxControlBytes));
+  DLA_ASSIGN_OR_RETURN(const std::string body, ReadBody(reader, bytes));
   if (body.empty()) return Json::object();
   Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (json.is_object()) return json;
@@ -170,11 +157,10 @@ absl::StatusOr<Json> ReadControl(const httplib::Request& http, const httplib::Co
 }
 
 absl::Status Index(const InferenceContext& context, const httplib::Request& http,
-                   const httplib::ContentReader& reader, httplib::Response& response,
-                   int& http_status) {
+                   const httplib::ContentReader& reader, httplib::Response& response) {
   DLA_RETURN_IF_ERROR(
       AdmitHttp(context.service, http, Scope::kInfer, "HttpRepositoryIndex").status());
-  DLA_ASSIGN_OR_RETURN(const Json json, ReadControl(http, reader, http_status));
+  DLA_ASSIGN_OR_RETURN(const Json json, ReadControl(http, reader));
   inference::RepositoryIndexRequest request;
   request.set_ready(json.value("ready", Json(false)) == Json(true));
   inference::RepositoryIndexResponse index;
@@ -185,13 +171,13 @@ absl::Status Index(const InferenceContext& context, const httplib::Request& http
 
 // Loads or unloads the model that the path names, and waits until that is done.
 absl::Status Control(const InferenceContext& context, const httplib::Request& http,
-                     const httplib::ContentReader& reader, int& http_status) {
+                     const httplib::ContentReader& reader) {
   const std::string name = http.matches[1].str();
   const bool load = http.matches[2].str() == "load";
   DLA_RETURN_IF_ERROR(AdmitHttp(context.service, http, Scope::kAdmin,
                                 load ? "HttpRepositoryModelLoad" : "HttpRepositoryModelUnload")
                           .status());
-  DLA_ASSIGN_OR_RETURN(const Json json, ReadControl(http, reader, http_status));
+  DLA_ASSIGN_OR_RETURN(const Json json, ReadControl(http, reader));
   const Json parameters = json.value("parameters", Json::object());
   if (!parameters.is_object()) return absl::InvalidArgumentError("parameters is no object");
   const auto completion = std::make_shared<HttpCompletion>();
@@ -269,15 +255,13 @@ void AddInferRoutes(httplib::Server& server, const InferenceContext& context,
   });
   server.Post("/v2/repository/index",
               [&context](const Request& http, Response& response, const ContentReader& reader) {
-                int http_status = 0;
-                const absl::Status status = Index(context, http, reader, response, http_status);
-                if (!status.ok()) SetError(http_status, status, response);
+                const absl::Status status = Index(context, http, reader, response);
+                if (!status.ok()) SetProblem(status, response);
               });
   server.Post("/v2/repository/models/([^/]+)/(load|unload)",
               [&context](const Request& http, Response& response, const ContentReader& reader) {
-                int http_status = 0;
-                const absl::Status status = Control(context, http, reader, http_status);
-                if (!status.ok()) SetError(http_status, status, response);
+                const absl::Status status = Control(context, http, reader);
+                if (!status.ok()) SetProblem(status, response);
               });
 }
 

@@ -3,6 +3,8 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "httplib.h"
@@ -12,6 +14,7 @@
 namespace dla::server {
 namespace {
 
+constexpr char kHttpStatusUrl[] = "http-status";
 constexpr int kClientClosedRequest = 499;  // nginx's, as gRPC's own mapping to HTTP has it
 
 absl::string_view Title(int http_status) {
@@ -70,20 +73,26 @@ std::string Text(const nlohmann::ordered_json& json) {
 
 // What the library refuses by itself.
 absl::Status LibraryError(const httplib::Request& request, int http_status) {
+  const auto error = [http_status](absl::StatusCode code, absl::string_view message) {
+    return HttpError(http_status, code, message);
+  };
   switch (http_status) {
     case 404:
-      return absl::NotFoundError(
-          absl::StrCat("there is nothing at ", request.method, " ", request.path.substr(0, 200)));
+      return error(absl::StatusCode::kNotFound, absl::StrCat("there is nothing at ", request.method,
+                                                             " ", request.path.substr(0, 200)));
     case 411:
-      return absl::InvalidArgumentError("send the body with a Content-Length, in one piece");
+      return error(absl::StatusCode::kInvalidArgument,
+                   "send the body with a Content-Length, in one piece");
     case 413:
-      return absl::InvalidArgumentError("the body is longer than this path takes");
+      return error(absl::StatusCode::kInvalidArgument, "the body is longer than this path takes");
     case 414:
-      return absl::InvalidArgumentError("the path is too long");
+      return error(absl::StatusCode::kInvalidArgument, "the path is too long");
     case 500:
-      return absl::InternalError("the server failed on this request; its log may tell more");
+      return error(absl::StatusCode::kInternal,
+                   "the server failed on this request; its log may tell more");
     default:
-      return absl::InvalidArgumentError("this is no HTTP that the server understands");
+      return error(absl::StatusCode::kInvalidArgument,
+                   "this is no HTTP that the server understands");
   }
 }
 
@@ -125,11 +134,17 @@ std::string ProblemJson(int http_status, const absl::Status& status) {
   return Text(Problem(http_status, status));
 }
 
-void SetProblem(const absl::Status& status, httplib::Response& response) {
-  SetProblem(HttpStatusOf(status.code()), status, response);
+absl::Status HttpError(int http_status, absl::StatusCode code, absl::string_view message) {
+  absl::Status status(code, message);
+  status.SetPayload(kHttpStatusUrl, absl::Cord(absl::StrCat(http_status)));
+  return status;
 }
 
-void SetProblem(int http_status, const absl::Status& status, httplib::Response& response) {
+void SetProblem(const absl::Status& status, httplib::Response& response) {
+  int http_status = HttpStatusOf(status.code());
+  if (const auto better = status.GetPayload(kHttpStatusUrl); better.has_value()) {
+    (void)absl::SimpleAtoi(std::string(*better), &http_status);
+  }
   nlohmann::ordered_json problem = Problem(http_status, status);
   if (const auto delay = RetryDelayOf(status); delay.has_value()) {
     const auto millis = std::chrono::ceil<std::chrono::milliseconds>(*delay);
@@ -146,7 +161,7 @@ void SetProblem(int http_status, const absl::Status& status, httplib::Response& 
 
 void FillProblem(const httplib::Request& request, httplib::Response& response) {
   if (!response.body.empty()) return;
-  SetProblem(response.status, LibraryError(request, response.status), response);
+  SetProblem(LibraryError(request, response.status), response);
 }
 
 }  // namespace dla::server

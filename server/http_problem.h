@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace httplib {
 struct Request;
@@ -14,6 +15,9 @@ namespace dla::server {
 
 inline constexpr char kProblemType[] = "application/problem+json";
 
+// An error for which HTTP has a better status than for its code, such as 413.
+absl::Status HttpError(int http_status, absl::StatusCode code, absl::string_view message);
+
 // The status that HTTP has for a gRPC code: 400 for INVALID_ARGUMENT, 429 for RESOURCE_EXHAUSTED,
 // 499 for CANCELLED, and so on.
 int HttpStatusOf(absl::StatusCode code);
@@ -22,12 +26,9 @@ int HttpStatusOf(absl::StatusCode code);
 // error and "error", which clients of the Open Inference Protocol read, is the detail again.
 std::string ProblemJson(int http_status, const absl::Status& status);
 
-// Answers with the error. RetryInfo becomes Retry-After, in whole seconds, and "retry_after_ms"; an
-// error of authentication asks for a token.
+// Answers with the error, by the status of HttpError or that of its code. RetryInfo becomes
+// Retry-After, in whole seconds, and "retry_after_ms"; an error of authentication asks for a token.
 void SetProblem(const absl::Status& status, httplib::Response& response);
-
-// The same with another of HTTP's statuses, for what gRPC has no code of its own for.
-void SetProblem(int http_status, const absl::Status& status, httplib::Response& response);
 
 // For a response that has a status of 400 or more and no body.
 void FillProblem(const httplib::Request& request, httplib::Response& response);

@@ -75,16 +75,19 @@ class Completion:
         return sorted(row.split("\t")[0] for row in run("fish", "--no-config", "-c", script, cwd=self.path).splitlines())
 
     def zsh(self, line):
-        """Types `line` and a tab into an interactive zsh, which lists what there is."""
+        """Types `line` and a tab into an interactive zsh, which lists what there is or completes the line, and then
+        a key that shows the line, after which there is nothing to wait for."""
         program = line.split()[0]
         script = f"""
             zmodload zsh/zpty
             zpty shell zsh -f -i
-            zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u -D; . ./{program}.zsh; zstyle ":completion:*" list-prompt ""'
+            zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u -D; . ./{program}.zsh; zstyle ":completion:*" list-prompt ""; zstyle ":completion:*" insert-tab false'
+            zpty -w shell 'show() {{ print -r -- "[$BUFFER]" do""ne; BUFFER= }}; zle -N show; bindkey "^Xs" show'
             zpty -w shell 'unsetopt automenu; setopt autolist; LISTMAX=1000; bindkey "^I" complete-word; TERM=dumb; stty cols 500; echo rea""dy'
             while zpty -r shell row; do [[ $row == *ready* && $row != *rea*dy*rea* ]] && break; done
             zpty -n -w shell {line!r}$'\\t'
-            while zpty -r -t shell row || sleep 0.1; do print -rn -- "$row"; (( ++i < 20 )) || break; done
+            zpty -n -w shell $'\\x18s'
+            while zpty -r shell row; do print -rn -- "$row"; [[ $row == *done* ]] && break; done
             zpty -d shell
         """
         return run("zsh", "-f", "-c", script, cwd=self.path)
