@@ -269,6 +269,15 @@ class StackTest(unittest.TestCase):
             with refused.exception as answer:
                 self.assertEqual(answer.code, 404)
 
+    def test_1_photos_pass_over_http(self):
+        photo = PHOTOS[0].read_bytes()
+        # With a length, and in chunks, which the servers take from nobody else: Envoy puts them together.
+        for body in photo, iter([photo[:1000], photo[1000:]]):
+            request = urllib.request.Request(f"http://{self.envoy.http}/v1/models/:classify?top_k=1", body,
+                                             {"Content-Type": "image/jpeg"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                self.assertIn(json.load(answer)["classes"][0]["label"], PHOTOS[0].name)
+
     def test_1_what_is_larger_than_the_servers_take_stays_outside(self):
         request = urllib.request.Request(f"http://{self.envoy.http}/healthz", data=bytes(34603009), method="POST")
         with self.assertRaises(OSError) as refused:  # 413, or hung up on while it still sent
