@@ -7,8 +7,7 @@
 namespace dla::cli {
 
 void AddGenerateOption(CLI::App& app, std::string& wanted) {
-  app.add_option("--generate", wanted,
-                 "Print the manual page or a shell's completion, and exit")
+  app.add_option("--generate", wanted, "Print the manual page or a shell's completion, and exit")
       ->check(CLI::IsMember({"man", "bash", "zsh", "fish"}))
       ->type_name("man|bash|zsh|fish");
 }

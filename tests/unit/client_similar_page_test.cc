@@ -122,9 +122,10 @@ TEST_F(SimilarPageTest, ListsComeInThreeFormats) {
   EXPECT_EQ(SimilarCsv(ranking_.photos(), {}),
             "rank,similarity,file\n1,1.000000,a.jpg\n"
             "2,1.000000,\"\"\"><script>alert('1 & 2')</script>.jpg\"\n");
-  EXPECT_THAT(SimilarJson("q.jpg", ranking_),
-              StartsWith("{\"query\":\"q.jpg\",\"rank\":1,\"similarity\":1.000000,\"file\":\"a.jpg\","
-                         "\"model\":\"<b>m</b>\",\"model_version\":\"1\"}\n"));
+  EXPECT_THAT(
+      SimilarJson("q.jpg", ranking_),
+      StartsWith("{\"query\":\"q.jpg\",\"rank\":1,\"similarity\":1.000000,\"file\":\"a.jpg\","
+                 "\"model\":\"<b>m</b>\",\"model_version\":\"1\"}\n"));
 }
 
 }  // namespace
