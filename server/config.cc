@@ -266,7 +266,8 @@ void AddSecurity(CLI::App& app, ServerConfig& config) {
     app.add_option(flag, value, help)->type_name("FILE")->group(group);
   };
   add_file("--tls-cert", config.tls_certificate,
-           "Serve gRPC over TLS with this certificate and those that lead from it to the root, in "
+           "Serve gRPC and HTTP over TLS with this certificate and those that lead from it to the "
+           "root, in "
            "PEM format. It, the next two and --token-file are read again when they change and on "
            "SIGHUP; what is wrong then leaves the old ones");
   add_file("--tls-key", config.tls_key, "The certificate's key, in PEM format without pass phrase");

@@ -25,7 +25,7 @@ struct InferTarget {
   std::shared_ptr<ServedModel> model;
   InferTask task;
   Caller caller;
-  size_t bytes;  // of the message and of what was converted
+  size_t bytes = 0;  // of the message and of what was converted
 };
 
 // Finds the model, which `record` is told, and reads the request. NOT_FOUND, INVALID_ARGUMENT.

@@ -57,7 +57,7 @@ class ClientSimilarTest : public ::testing::Test {
   std::atomic<int> first_of_version_2_ = 1 << 30;  // the call that the next version answers
   std::atomic<int> calls_ = 0;
   FakeClassifier server_{[this](const auto& request, auto& context, auto& response) {
-    const grpc::Status status = FakeClassifier::DefaultAnswer(request, context, response);
+    grpc::Status status = FakeClassifier::DefaultAnswer(request, context, response);
     if (!status.ok()) return status;
     const double angle = std::atof(request.image().c_str()) * M_PI / 180;
     response.mutable_classes(0)->set_label("photo");  // not the bytes, which may be no UTF-8
