@@ -178,6 +178,7 @@ class PageTest(unittest.TestCase):
         self.open()
         self.browser.choose(self.text_file, TULIPS)
         self.browser.settled(2)
+        self.browser.wait(lambda: self.browser.find("#live").is_displayed(), "live panel")
         roles = {"button", "combobox", "textbox", "link", "image", "img", "list", "complementary"}
         named = {}
         for node in self.browser.cdp("Accessibility.getFullAXTree")["nodes"]:
