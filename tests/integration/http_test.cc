@@ -251,7 +251,40 @@ TEST_F(HttpTest, ABodyThatEndsTooEarlyIsNoPhoto) {
   EXPECT_EQ(Metric("dla_budget_used{model=\"\",resource=\"bytes\"}"), 0);
 }
 
-TEST_F(HttpTest, OverBudgetIsRefusedAtOnceWithAnHourToComeBack) {
+TEST_F(HttpTest, ASlowUploadGivesWayToThoseWhoWait) {
+  ServerConfig config;
+  config.http_threads = 1;
+  Start(config);
+  TcpConnection slow(server_->http_address());
+  ASSERT_TRUE(slow.Send(absl::StrCat("POST ", kClassify,
+                                     " HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n",
+                                     "Content-Length: 100\r\n\r\nbeginning")));
+  AwaitMetric("dla_http_connections", 1);
+  const auto result = Classify();
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->status, 200);
+  EXPECT_THAT(slow.ReadAll(), StartsWith("HTTP/1.1 408 "));
+}
+
+TEST_F(HttpTest, OfTooManyConnectionsTheOldestThatWaitsIsToldToComeBack) {
+  ServerConfig config;
+  config.http_threads = 1;
+  Start(config);
+  fake_->Hold();
+  std::thread first([&] { Classify(); });
+  fake_->AwaitRuns(1);
+  std::vector<std::unique_ptr<TcpConnection>> waiting;
+  for (int i = 0; i < 257; ++i) {
+    waiting.push_back(std::make_unique<TcpConnection>(server_->http_address()));
+  }
+  EXPECT_THAT(waiting[0]->ReadAll(), AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr("Retry-After: 1"),
+                                           HasSubstr("UNAVAILABLE")));
+  EXPECT_EQ(Metric("dla_http_connections_refused_total"), 1);
+  fake_->Release();
+  first.join();
+}
+
+TEST_F(HttpTest, OverBudgetIsRefusedAtOnceWithATimeToComeBack) {
   ServerConfig config;
   config.max_requests_in_flight = 1;
   config.defaults.replicas = 1;
