@@ -24,12 +24,13 @@ using ::testing::HasSubstr;
 class FakeHealth final : public grpc::health::v1::Health::Service {
  public:
   std::map<std::string, HealthCheckResponse::ServingStatus> states;
-  std::latch* hold = nullptr;  // answers are given once it is open
+  bool slow = false;     // answers are given once `answer` is open
+  std::latch answer{1};  // outlives the calls, which may reach the server after the client is gone
 
  private:
   grpc::Status Check(grpc::ServerContext*, const grpc::health::v1::HealthCheckRequest* request,
                      HealthCheckResponse* response) override {
-    if (hold != nullptr) hold->wait();
+    if (slow) answer.wait();
     const auto found = states.find(request->service());
     if (found == states.end()) return {grpc::StatusCode::NOT_FOUND, "unknown service"};
     response->set_status(found->second);
@@ -80,10 +81,9 @@ TEST_F(ClientHealthTest, AsksForTheModelThatIsNamed) {
 }
 
 TEST_F(ClientHealthTest, AServerThatDoesNotAnswerInTimeIsNotWell) {
-  std::latch hold(1);
-  health_.hold = &hold;
+  health_.slow = true;
   EXPECT_THAT(Ask({"--timeout", "0.2"}, 1, ""), HasSubstr("no server is available"));
-  hold.count_down();
+  health_.answer.count_down();
 }
 
 TEST_F(ClientHealthTest, WithoutAServerItSaysSo) {
