@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "absl/strings/ascii.h"
@@ -236,8 +237,8 @@ TEST_F(HardeningTest, WritesNothingButItsDeclaredCache) {
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait().value_or(-1), 0);
   std::string calls;  // the tracer outlives the server for a moment
-  const std::string end = absl::StrCat(server_->pid(), " +++ exited with 0");
-  while (!absl::StrContains(calls, end)) calls = ReadFile(trace);
+  const std::regex end(absl::StrCat("(^|\\n)", server_->pid(), " +\\+\\+\\+ exited with 0"));
+  while (!std::regex_search(calls, end)) calls = ReadFile(trace);
   EXPECT_THAT(calls, HasSubstr("O_RDONLY"));
   for (const std::string& path : WritesIn(calls)) {
     EXPECT_TRUE(path.starts_with(dir_.Path("cache")) || path.starts_with("/dev/")) << path;
