@@ -210,7 +210,11 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   server.set_post_routing_handler([](const httplib::Request& request, httplib::Response& response) {
     auto& stream = static_cast<HttpStream&>(HttpConnection::Current());
     response.headers.erase("Keep-Alive");
-    if (!stream.Reusable(DeclaresBody(request))) response.set_header("Connection", "close");
+    if (!stream.Reusable(DeclaresBody(request))) {
+      response.set_header("Connection", "close");
+    } else if (request.version == "HTTP/1.0") {
+      response.set_header("Connection", "keep-alive");  // else the caller waits for the end
+    }
   });
   // The library's default sets SO_REUSEPORT, with which two servers share a port unnoticed.
   server.set_socket_options([](socket_t socket) {
