@@ -40,6 +40,13 @@ struct Builder {
   ConvPtr Conv(const ConvLayout& layout, ImageSize size) const {
     return backend.Pack(Fold(layout, source), size);
   }
+
+  // `more_bias` may be undefined.
+  ConvPtr Conv(const ConvLayout& layout, ImageSize size, const at::Tensor& more_bias) const {
+    ConvWeights weights = Fold(layout, source);
+    if (more_bias.defined()) weights.bias.add_(more_bias);
+    return backend.Pack(weights, size);
+  }
 };
 
 // Of what a convolution with padding kernel / 2 puts out.
@@ -58,9 +65,11 @@ class ResidualBlock {
 // Basic and Bottleneck: convolutions in a row.
 class ChainBlock final : public ResidualBlock {
  public:
-  ChainBlock(const BlockLayout& layout, const Builder& build, ImageSize size) {
+  ChainBlock(const BlockLayout& layout, const Builder& build, ImageSize size,
+             const at::Tensor& residual_bias) {
     for (const ConvLayout& conv : layout.convs) {
-      convs_.push_back(build.Conv(conv, size));
+      const bool last = &conv == &layout.convs.back();
+      convs_.push_back(build.Conv(conv, size, last ? residual_bias : at::Tensor()));
       size = Strided(size, conv.stride);
     }
   }
@@ -79,12 +88,15 @@ class ChainBlock final : public ResidualBlock {
 // part is added to; the last joins them as it is. A block with a stride adds nothing up.
 class Bottle2neckBlock final : public ResidualBlock {
  public:
-  Bottle2neckBlock(const BlockLayout& layout, const Builder& build, ImageSize size)
-      : stride_(layout.stride()), expand_(build.Conv(layout.convs.front(), size)) {
+  Bottle2neckBlock(const BlockLayout& layout, const Builder& build, ImageSize size,
+                   const at::Tensor& residual_bias)
+      : backend_(build.backend),
+        stride_(layout.stride()),
+        expand_(build.Conv(layout.convs.front(), size)) {
     for (size_t i = 1; i + 1 < layout.convs.size(); ++i) {
       parts_.push_back(build.Conv(layout.convs[i], size));
     }
-    join_ = build.Conv(layout.convs.back(), Strided(size, stride_));
+    join_ = build.Conv(layout.convs.back(), Strided(size, stride_), residual_bias);
   }
 
   at::Tensor Run(const at::Tensor& x, at::Tensor residual) const override {
@@ -97,32 +109,43 @@ class Bottle2neckBlock final : public ResidualBlock {
     if (stride_ > 1) {
       parts.back() = at::avg_pool2d(parts.back(), /*kernel_size=*/3, stride_, /*padding=*/1);
     }
-    return join_->RunAdd(at::cat(parts, /*dim=*/1), std::move(residual), kRelu);
+    return join_->RunAdd(backend_.Join(parts), std::move(residual), kRelu);
   }
 
  private:
+  const Backend& backend_;
   const int stride_;
   ConvPtr expand_;
   std::vector<ConvPtr> parts_;
   ConvPtr join_;
 };
 
+// `residual_bias`: added to the residual; undefined for none.
 std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const Builder& build,
-                                               ImageSize size) {
+                                               ImageSize size,
+                                               const at::Tensor& residual_bias = {}) {
   if (layout.kind == Block::kBottle2neck) {
-    return std::make_unique<Bottle2neckBlock>(layout, build, size);
+    return std::make_unique<Bottle2neckBlock>(layout, build, size, residual_bias);
   }
-  return std::make_unique<ChainBlock>(layout, build, size);
+  return std::make_unique<ChainBlock>(layout, build, size, residual_bias);
 }
 
-// A 1x1 convolution over the concatenation of several tensors, and a ReLU. Nothing is ever
-// concatenated: each part is convolved with its own slice of the weights and added to the sum as
-// soon as it exists, so that its memory is free for what comes next.
+// A 1x1 convolution over the concatenation of several tensors, and a ReLU. Unless the backend
+// joins, nothing is ever concatenated: each part is convolved with its own slice of the weights and
+// added to the sum as soon as it exists, so that its memory is free for what comes next.
 class Root {
  public:
-  Root(const TreeLayout& layout, const Builder& build, ImageSize size) {
-    const ConvWeights all = Fold(layout.root, build.source);
+  Root(const TreeLayout& layout, const Builder& build, ImageSize size) : backend_(build.backend) {
+    ConvWeights all = Fold(layout.root, build.source);
     const int64_t width = layout.root.out_channels;
+    if (layout.root_shortcut) {
+      // conv(x) + x is a convolution, too.
+      all.weight.slice(1, 0, width).squeeze(3).squeeze(2).diagonal().add_(1);
+    }
+    if (backend_.joins()) {
+      parts_.push_back(backend_.Pack(all, size));
+      return;
+    }
     auto slice = [&](int64_t begin, int64_t end) {
       ConvWeights part{all.weight.slice(1, begin, end).contiguous(), {}};
       if (parts_.empty()) part.bias = all.bias;
@@ -139,19 +162,19 @@ class Root {
       parts_.push_back(build.backend.Pack(slice(begin, begin + width), size));
     }
     parts_.push_back(build.backend.Pack(slice(width, 2 * width), size));
-    ConvWeights last = slice(0, width);
-    if (layout.root_shortcut) {
-      // conv(x) + x is a convolution, too.
-      last.weight.squeeze(3).squeeze(2).diagonal().add_(1);
-    }
-    parts_.push_back(build.backend.Pack(last, size));
+    parts_.push_back(build.backend.Pack(slice(0, width), size));
   }
 
   class Sum {
    public:
     explicit Sum(const Root& root) : root_(root) {}
 
+    // In the order of execution.
     void Add(const at::Tensor& part) {
+      if (root_.backend_.joins()) {
+        joined_.push_back(part);
+        return;
+      }
       const FusedConv& conv = *root_.parts_[added_++];
       const Activation activation = added_ == root_.parts_.size() ? kRelu : kNone;
       sum_ =
@@ -159,15 +182,24 @@ class Root {
     }
 
     // After the last part.
-    at::Tensor Take() { return std::move(sum_); }
+    at::Tensor Take() {
+      if (!root_.backend_.joins()) return std::move(sum_);
+      // The second block and the first one are the last that were added, and the first in the
+      // weights.
+      std::rotate(joined_.begin(), joined_.end() - 2, joined_.end());
+      std::swap(joined_[0], joined_[1]);
+      return root_.parts_.front()->Run(root_.backend_.Join(joined_), kRelu);
+    }
 
    private:
     const Root& root_;
     size_t added_ = 0;
     at::Tensor sum_;
+    std::vector<at::Tensor> joined_;
   };
 
  private:
+  const Backend& backend_;
   std::vector<ConvPtr> parts_;
 };
 
@@ -182,8 +214,14 @@ class AtenNetwork::Tree {
       subtrees_.push_back(std::make_unique<Tree>(subtree, build, size));
       size = pooled;
     }
-    if (layout.project) project_ = build.Conv(*layout.project, pooled);
-    first_ = MakeBlock(layout.first, build, size);
+    // The projection's bias joins that of the convolution which adds its result.
+    at::Tensor bias;
+    if (layout.project) {
+      ConvWeights project = Fold(*layout.project, build.source);
+      bias = std::exchange(project.bias, at::Tensor());
+      project_ = build.backend.Pack(project, pooled);
+    }
+    first_ = MakeBlock(layout.first, build, size, bias);
     second_ = MakeBlock(layout.second, build, pooled);
   }
 
@@ -226,8 +264,9 @@ AtenNetwork::AtenNetwork(const NetworkLayout& layout, TensorSource source, const
     trees_.push_back(std::make_unique<Tree>(tree, build, size));
     size = Strided(size, tree.stride);
   }
-  fc_weight_ = ToTensor(source("fc.weight"), {layout.num_classes, layout.embedding_size});
-  fc_bias_ = ToTensor(source("fc.bias"), {layout.num_classes});
+  fc_weight_ =
+      backend_->Place(ToTensor(source("fc.weight"), {layout.num_classes, layout.embedding_size}));
+  fc_bias_ = backend_->Place(ToTensor(source("fc.bias"), {layout.num_classes}));
 }
 
 AtenNetwork::~AtenNetwork() = default;
@@ -251,20 +290,35 @@ at::Tensor AtenNetwork::MakeInput(absl::Span<const PhotoInput> photos) const {
   return x.contiguous(backend_->memory_format());
 }
 
-void AtenNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const {
+AtenNetwork::Features AtenNetwork::Forward(at::Tensor x) const {
   const c10::InferenceMode no_gradients;
-  at::Tensor x = MakeInput(photos);
   for (const auto& conv : stem_) x = conv->Run(x, kRelu);
   for (const auto& tree : trees_) {
     at::Tensor pooled = backend_->MaxPool2x2(x);
     x = tree->Run(std::move(x), std::move(pooled));
   }
+  Features features;
+  features.embeddings = backend_->GlobalAverage(x);
+  features.logits = at::linear(features.embeddings, fc_weight_, fc_bias_);
+  return features;
+}
+
+void AtenNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const {
+  const c10::InferenceMode no_gradients;
+  const Features features = Forward(MakeInput(photos));
   auto copy = [](const at::Tensor& from, float* to) {
     std::memcpy(to, from.contiguous().const_data_ptr<float>(), from.numel() * sizeof(float));
   };
-  const at::Tensor embedding = at::mean(x, {2, 3}, /*keepdim=*/false, at::kFloat);
-  copy(embedding, embeddings);
-  copy(at::linear(embedding, fc_weight_, fc_bias_), logits);
+  copy(features.embeddings, embeddings);
+  copy(features.logits, logits);
+}
+
+at::Tensor Backend::GlobalAverage(const at::Tensor& x) const {
+  return at::mean(x, {2, 3}, /*keepdim=*/false, at::kFloat);
+}
+
+at::Tensor Backend::Join(const std::vector<at::Tensor>& parts) const {
+  return at::cat(parts, /*dim=*/1);
 }
 
 }  // namespace dla

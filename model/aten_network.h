@@ -25,6 +25,15 @@ class AtenNetwork final : public Network {
   // Throws c10::Error.
   void Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const override;
 
+  // What Run gives, on the backend's device.
+  struct Features {
+    at::Tensor embeddings;  // float32 [n, embedding_size]
+    at::Tensor logits;      // float32 [n, num_classes]
+  };
+  // `x`: normalised photos, [n, channels, height, width] in the backend's dtype and memory format;
+  // 3 channels, or as many as the backend pads the first convolution to. Throws c10::Error.
+  Features Forward(at::Tensor x) const;
+
  private:
   class Tree;
 

@@ -1,10 +1,11 @@
 // How the operations that take a network's time run on a device. The reference is plain ATen; the
-// others are tested against it.
+// others are tested against it. The CUDA one is in model/cuda.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <vector>
 
 namespace dla {
 
@@ -53,6 +54,19 @@ class Backend {
 
   // Maximum of each 2x2 pixels. Height and width are even.
   virtual at::Tensor MaxPool2x2(const at::Tensor& x) const = 0;
+
+  // [n, c, h, w] -> float32 [n, c].
+  virtual at::Tensor GlobalAverage(const at::Tensor& x) const;
+
+  // Whether tensors that a 1x1 convolution reads together should be joined first. Else each goes
+  // through its own slice of the weights. Where it joins, RunAdd leaves its residual as it is.
+  virtual bool joins() const { return false; }
+
+  // By channels.
+  virtual at::Tensor Join(const std::vector<at::Tensor>& parts) const;
+
+  // What the classifier computes with, on the device.
+  virtual at::Tensor Place(at::Tensor constant) const { return constant; }
 };
 
 // ATen's fused oneDNN operations, channels-last. dtype: kFloat or kBFloat16.

@@ -3,7 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+
+#include "model/pixel_memory.h"
 
 namespace dla {
 
@@ -12,7 +13,7 @@ namespace dla {
 struct Image {
   int height = 0;
   int width = 0;
-  std::vector<uint8_t> pixels;  // height * width * 3
+  Pixels pixels;  // height * width * 3
 
   size_t row_bytes() const { return static_cast<size_t>(width) * 3; }
 };

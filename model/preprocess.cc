@@ -87,11 +87,12 @@ std::array<uint8_t, 3> PaddingColor(const InputSpec& spec) {
   return color;
 }
 
-Image Pad(const Image& photo, const InputSpec& spec, int top, int left) {
+Image Pad(const Image& photo, const InputSpec& spec, int top, int left,
+          std::shared_ptr<PixelMemory> memory) {
   Image out;
   out.height = spec.height;
   out.width = spec.width;
-  out.pixels.resize(out.height * out.row_bytes());
+  out.pixels = Pixels(out.height * out.row_bytes(), PixelAllocator<uint8_t>(std::move(memory)));
   const std::array<uint8_t, 3> color = PaddingColor(spec);
   for (size_t i = 0; i < out.pixels.size(); ++i) out.pixels[i] = color[i % 3];
   for (int y = 0; y < photo.height; ++y) {
@@ -103,7 +104,8 @@ Image Pad(const Image& photo, const InputSpec& spec, int top, int left) {
 
 // `region` holds the photo, which had the size `full` before it was decoded at a reduced scale.
 absl::StatusOr<Image> ResizeAndCrop(const Image& image, const Region& region, Size full,
-                                    const InputSpec& spec) try {
+                                    const InputSpec& spec,
+                                    std::shared_ptr<PixelMemory> memory) try {
   const Size resized = ResizedSize(full, spec);
   const CenterCrop rows(resized.height, spec.height);
   const CenterCrop columns(resized.width, spec.width);
@@ -114,19 +116,20 @@ absl::StatusOr<Image> ResizeAndCrop(const Image& image, const Region& region, Si
                            .left = columns.begin,
                            .height = rows.length,
                            .width = columns.length},
-                          spec.interpolation);
+                          spec.interpolation, memory);
   if (part.height == spec.height && part.width == spec.width) return part;
-  return Pad(part, spec, rows.padding_before, columns.padding_before);
+  return Pad(part, spec, rows.padding_before, columns.padding_before, std::move(memory));
 } catch (const std::bad_alloc&) {
   return absl::ResourceExhaustedError("out of memory while resizing a photo");
 }
 
 }  // namespace
 
-absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec) {
+absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec,
+                                    std::shared_ptr<PixelMemory> memory) {
   const Region whole = {.height = static_cast<double>(photo.height),
                         .width = static_cast<double>(photo.width)};
-  return ResizeAndCrop(photo, whole, {photo.height, photo.width}, spec);
+  return ResizeAndCrop(photo, whole, {photo.height, photo.width}, spec, std::move(memory));
 }
 
 absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
@@ -145,7 +148,8 @@ absl::StatusOr<Image> LoadImage(absl::string_view bytes, const InputSpec& spec,
         static_cast<int>(std::min(kLargestJpeg, 2 * std::max(scale.height, scale.width)));
   }
   DLA_ASSIGN_OR_RETURN(const DecodedImage photo, DecodeImage(bytes, decode));
-  return ResizeAndCrop(photo.image, photo.region, {photo.full_height, photo.full_width}, spec);
+  return ResizeAndCrop(photo.image, photo.region, {photo.full_height, photo.full_width}, spec,
+                       options.memory);
 }
 
 }  // namespace dla

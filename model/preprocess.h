@@ -1,6 +1,8 @@
 // timm's eval transform: from a photo to the pixels that a network reads.
 #pragma once
 
+#include <memory>
+
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "model/image.h"
@@ -12,8 +14,10 @@ namespace dla {
 // Resizes (antialiased, Pillow's fixed-point arithmetic) and crops to spec.height x spec.width.
 // Source: timm 1.0.31 timm/data/transforms_factory.py, torchvision Resize and CenterCrop.
 // Normalisation is not done here but on the device, from the uint8 pixels. Thread-safe.
-// `photo` has at least one pixel. RESOURCE_EXHAUSTED when memory runs out.
-absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec);
+// `photo` has at least one pixel. The result lies in `memory`, or on the heap if that is null.
+// RESOURCE_EXHAUSTED when memory runs out.
+absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec,
+                                    std::shared_ptr<PixelMemory> memory = nullptr);
 
 struct LoadImageOptions {
   // As in DecodeOptions.
@@ -25,6 +29,7 @@ struct LoadImageOptions {
   // least twice the resize target. Much faster; pixels differ from timm's by about half a level of
   // 255 on average. Everything else is equal to timm's. Not used for Interpolation::kNearest.
   bool reduced_scale_decode = true;
+  std::shared_ptr<PixelMemory> memory;  // as in ResizeAndCrop
 };
 
 // DecodeImage, then ResizeAndCrop: encoded bytes to spec.height x spec.width pixels. `proceed` can

@@ -185,11 +185,11 @@ void ResizeSmooth(const Image& photo, const Region& region, const ResizedPart& p
 }  // namespace
 
 Image ResizePart(const Image& photo, const Region& region, const ResizedPart& part,
-                 Interpolation interpolation) {
+                 Interpolation interpolation, std::shared_ptr<PixelMemory> memory) {
   Image out;
   out.height = part.height;
   out.width = part.width;
-  out.pixels.resize(out.height * out.row_bytes());
+  out.pixels = Pixels(out.height * out.row_bytes(), PixelAllocator<uint8_t>(std::move(memory)));
   if (interpolation == Interpolation::kNearest) {
     ResizeNearest(photo, region, part, out);
   } else {

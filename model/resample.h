@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "model/image.h"
 #include "model/input_spec.h"
@@ -21,9 +22,10 @@ struct ResizedPart {
 // What the part holds of Pillow's photo.resize((resized_width, resized_height), interpolation,
 // box=region). `region` lies within the photo.
 // Only that part is computed, so memory and time follow the sizes of the photo and of the part,
-// however large the whole would be. May throw std::bad_alloc. Thread-safe.
+// however large the whole would be. It lies in `memory`, or on the heap if that is null. May throw
+// std::bad_alloc. Thread-safe.
 // Source: Pillow 13, src/libImaging/Resample.c (bilinear, bicubic), Geometry.c (nearest).
 Image ResizePart(const Image& photo, const Region& region, const ResizedPart& part,
-                 Interpolation interpolation);
+                 Interpolation interpolation, std::shared_ptr<PixelMemory> memory = nullptr);
 
 }  // namespace dla

@@ -15,8 +15,11 @@ DecodeFunction RealDecode(const ServerConfig& config) {
                                     .max_jpeg_scans = config.max_jpeg_scans,
                                     .apply_exif_orientation = config.exif_orientation,
                                     .reduced_scale_decode = config.reduced_scale_decode};
-  return [options](absl::string_view bytes, const InputSpec& spec, Proceed proceed) {
-    return LoadImage(bytes, spec, options, std::move(proceed));
+  return [options](absl::string_view bytes, const InputSpec& spec, Proceed proceed,
+                   std::shared_ptr<PixelMemory> memory) {
+    LoadImageOptions into = options;
+    into.memory = std::move(memory);
+    return LoadImage(bytes, spec, into, std::move(proceed));
   };
 }
 

@@ -109,7 +109,7 @@ absl::StatusOr<Image> Pipeline::Decode(absl::string_view bytes, const Job& job) 
     if (!status.ok()) job.model.metrics().CountAbandoned(status);
     return status;
   };
-  return decode_(bytes, job.model.info().input, proceed);
+  return decode_(bytes, job.model.info().input, proceed, job.model.photo_memory());
 }
 
 absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const Job& job) const {
@@ -118,12 +118,17 @@ absl::StatusOr<Pipeline::Prepared> Pipeline::Prepare(const Job& job) const {
   if (const auto* normalized = std::get_if<NormalizedPhoto>(&job.photo)) {
     DLA_ASSIGN_OR_RETURN(prepared.normalized, CopyNormalized(normalized->values, spec));
   } else if (const auto* raw = std::get_if<RawPhoto>(&job.photo)) {
-    Image image{.height = raw->height, .width = raw->width};
-    image.pixels.assign(raw->pixels.begin(), raw->pixels.end());
-    if (raw->height == spec.height && raw->width == spec.width) {
+    const bool fits = raw->height == spec.height && raw->width == spec.width;
+    std::shared_ptr<PixelMemory> memory = job.model.photo_memory();
+    Image image{
+        .height = raw->height,
+        .width = raw->width,
+        .pixels = Pixels(raw->pixels.begin(), raw->pixels.end(),
+                         fits ? PixelAllocator<uint8_t>(memory) : PixelAllocator<uint8_t>())};
+    if (fits) {
       prepared.pixels = std::move(image);
     } else {
-      DLA_ASSIGN_OR_RETURN(prepared.pixels, ResizeAndCrop(image, spec));
+      DLA_ASSIGN_OR_RETURN(prepared.pixels, ResizeAndCrop(image, spec, std::move(memory)));
     }
   } else {
     DLA_ASSIGN_OR_RETURN(prepared.pixels, Decode(std::get<EncodedPhoto>(job.photo).bytes, job));

@@ -18,10 +18,11 @@
 
 namespace dla::server {
 
-// Encoded bytes to spec.height x spec.width pixels, unless `proceed` says otherwise; called by
-// several threads at once.
-using DecodeFunction = std::function<absl::StatusOr<Image>(absl::string_view bytes,
-                                                           const InputSpec& spec, Proceed proceed)>;
+// Encoded bytes to spec.height x spec.width pixels in `memory` (null: on the heap), unless
+// `proceed` says otherwise; called by several threads at once.
+using DecodeFunction =
+    std::function<absl::StatusOr<Image>(absl::string_view bytes, const InputSpec& spec,
+                                        Proceed proceed, std::shared_ptr<PixelMemory> memory)>;
 
 // Pixels of an encoded photo as its header declares them, whatever follows; called by several
 // threads at once, those of gRPC among them, so it takes some microseconds only. INVALID_ARGUMENT

@@ -54,6 +54,8 @@ class ServedModel {
   // Differs between all objects of this process, those of one name and version too.
   uint64_t instance() const { return instance_; }
   const ModelInfo& info() const { return model_->info(); }
+  // Where its photos should lie.
+  std::shared_ptr<PixelMemory> photo_memory() const { return model_->photo_memory(); }
   const Options& options() const { return options_; }
   ModelMetrics& metrics() const { return *metrics_; }
   ModelStatistics& statistics() { return statistics_; }

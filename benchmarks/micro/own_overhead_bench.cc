@@ -72,11 +72,11 @@ absl::StatusOr<std::unique_ptr<server::Server>> StartServer() {
                    [](const server::ModelFolder&) -> absl::StatusOr<std::unique_ptr<const Model>> {
                  return std::make_unique<IdleModel>();
                },
-               .decode = [](absl::string_view bytes, const InputSpec& spec,
-                            const Proceed&) -> absl::StatusOr<Image> {
+               .decode = [](absl::string_view bytes, const InputSpec& spec, const Proceed&,
+                            const std::shared_ptr<PixelMemory>&) -> absl::StatusOr<Image> {
                  return Image{.height = spec.height,
                               .width = spec.width,
-                              .pixels = std::vector<uint8_t>(12, bytes[bytes.size() / 2])};
+                              .pixels = Pixels(12, bytes[bytes.size() / 2])};
                }});
 }
 

@@ -130,12 +130,14 @@ class FakeModel : public Model {
 
 // Photos for it: every pixel is the first byte; "bad" and nothing at all are no photo.
 inline absl::StatusOr<Image> FakeDecode(absl::string_view bytes, const InputSpec& spec,
-                                        const Proceed& proceed) {
+                                        const Proceed& proceed,
+                                        const std::shared_ptr<PixelMemory>& memory) {
   if (absl::Status status = proceed(); !status.ok()) return status;
   if (bytes.empty() || bytes == "bad") return absl::InvalidArgumentError("not a photo");
-  return Image{.height = spec.height,
-               .width = spec.width,
-               .pixels = std::vector<uint8_t>(spec.height * spec.width * 3, bytes[0])};
+  return Image{
+      .height = spec.height,
+      .width = spec.width,
+      .pixels = Pixels(spec.height * spec.width * 3, bytes[0], PixelAllocator<uint8_t>(memory))};
 }
 
 }  // namespace dla

@@ -33,9 +33,10 @@ class ResponseCacheTest : public ::testing::Test {
     Load("1", options);
     pipeline_ = std::make_unique<Pipeline>(
         Pipeline::Options{.decode_threads = decode_threads_, .cache = cache_.get()},
-        [this](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+        [this](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed,
+               const std::shared_ptr<PixelMemory>& memory) {
           ++decoded_;
-          return FakeDecode(bytes, spec, proceed);
+          return FakeDecode(bytes, spec, proceed, memory);
         },
         clock_);
   }

@@ -293,9 +293,10 @@ TEST_F(ServedModelTest, GivesUpAPhotoThatTakesTooLongToDecode) {
   Start({});
   pipeline_ = std::make_unique<Pipeline>(
       Pipeline::Options{.max_decode = milliseconds(50)},
-      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed,
+          const std::shared_ptr<PixelMemory>& memory) {
         clock_.Advance(milliseconds(bytes == "\x01" ? 50 : 51));
-        return FakeDecode(bytes, spec, proceed);
+        return FakeDecode(bytes, spec, proceed, memory);
       },
       clock_);
   EXPECT_TRUE(Classify("\x01").get().ok());
@@ -311,7 +312,8 @@ TEST_F(ServedModelTest, StopsDecodingForACallerWhoLeaves) {
   int asked = 0;
   pipeline_ = std::make_unique<Pipeline>(
       Pipeline::Options{},
-      [&](absl::string_view, const InputSpec&, const Proceed& proceed) -> absl::StatusOr<Image> {
+      [&](absl::string_view, const InputSpec&, const Proceed& proceed,
+          const std::shared_ptr<PixelMemory>&) -> absl::StatusOr<Image> {
         for (;;) {
           if (absl::Status status = proceed(); !status.ok()) return status;
           if (++asked == 3) cancelled->store(true);
@@ -333,12 +335,13 @@ TEST_F(ServedModelTest, AFloodOfOneModelDoesNotHoldUpTheDecodingForAnother) {
   std::string order;
   pipeline_ = std::make_unique<Pipeline>(
       Pipeline::Options{},
-      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed,
+          const std::shared_ptr<PixelMemory>& memory) {
         MutexLock lock(mu);
         order += std::string(bytes);
         changed.NotifyAll();
         while (held) changed.Wait(mu);
-        return FakeDecode("\x01", spec, proceed);
+        return FakeDecode("\x01", spec, proceed, memory);
       },
       clock_);
   std::vector<std::future<absl::StatusOr<Answer>>> answers;
@@ -369,10 +372,11 @@ TEST_F(ServedModelTest, CountsPixelsOfEncodedPhotosByTheirHeaderBeforeTheyAreDec
                           if (bytes == "bad") return absl::InvalidArgumentError("no header");
                           return bytes == "\x01" ? 100 : 101;
                         }},
-      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed) {
+      [&](absl::string_view bytes, const InputSpec& spec, const Proceed& proceed,
+          const std::shared_ptr<PixelMemory>& memory) {
         ++decoded;
         EXPECT_EQ(pixels.used(), 100);
-        return FakeDecode(bytes, spec, proceed);
+        return FakeDecode(bytes, spec, proceed, memory);
       },
       clock_);
   EXPECT_EQ(Classify("\x02").get().status().code(), absl::StatusCode::kResourceExhausted);
