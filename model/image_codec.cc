@@ -9,6 +9,7 @@
 #include "model/codec/decoders.h"
 #include "model/codec/format.h"
 #include "model/codec/image_size.h"
+#include "model/codec/turn.h"
 #include "model/status_macros.h"
 
 namespace dla {
@@ -37,18 +38,6 @@ absl::Status CheckSize(absl::string_view format, int64_t width, int64_t height,
 
 namespace {
 
-// How to turn a photo upright: transpose it first, flip it then.
-struct Turn {
-  // Orientation 1..8 as EXIF 2.32 numbers them.
-  explicit Turn(int orientation)
-      : transpose(orientation >= 5),
-        flip_x(orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7),
-        flip_y(orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8) {}
-  const bool transpose;
-  const bool flip_x;  // left for right
-  const bool flip_y;
-};
-
 // OpenCV tells standard error of every exception that it throws, unless it has a handler.
 void KeepOpenCvQuiet() {
   static const bool once = [] {
@@ -58,7 +47,7 @@ void KeepOpenCvQuiet() {
   (void)once;
 }
 
-Image Apply(const Turn& turn, Image image) {
+Image Apply(const codec::Turn& turn, Image image) {
   KeepOpenCvQuiet();
   if (turn.transpose) {
     Image transposed;
@@ -78,7 +67,7 @@ Image Apply(const Turn& turn, Image image) {
 }
 
 DecodedImage Upright(codec::Decoded decoded) {
-  const Turn turn(decoded.orientation);
+  const codec::Turn turn(decoded.orientation);
   DecodedImage photo;
   photo.image = Apply(turn, std::move(decoded.image));
   photo.full_height = turn.transpose ? decoded.full_width : decoded.full_height;

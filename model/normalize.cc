@@ -31,11 +31,19 @@ DLA_VECTORISED void RowToBfloat16(const uint8_t* __restrict photo, const float* 
 
 }  // namespace
 
+NormalizeFactors::NormalizeFactors(const InputSpec& spec) {
+  for (int channel = 0; channel < 3; ++channel) {
+    scale[channel] = 1 / (255 * spec.std[channel]);
+    offset[channel] = -spec.mean[channel] / spec.std[channel];
+  }
+}
+
 Normalizer::Normalizer(const InputSpec& spec) : rows_(spec.height) {
+  const NormalizeFactors factors(spec);
   for (int column = 0; column < spec.width; ++column) {
     for (int channel = 0; channel < 3; ++channel) {
-      scale_.push_back(1 / (255 * spec.std[channel]));
-      offset_.push_back(-spec.mean[channel] / spec.std[channel]);
+      scale_.push_back(factors.scale[channel]);
+      offset_.push_back(factors.offset[channel]);
     }
   }
 }

@@ -1,12 +1,21 @@
 // From 8-bit pixels to what a network reads: (pixel / 255 - mean) / std for each channel.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "model/input_spec.h"
 
 namespace dla {
+
+// A pixel's value, times `scale`, plus `offset` is what the network reads, of R, G and B. Two
+// roundings: the product is rounded to float, then the sum.
+struct NormalizeFactors {
+  explicit NormalizeFactors(const InputSpec& spec);
+  std::array<float, 3> scale;
+  std::array<float, 3> offset;
+};
 
 class Normalizer {
  public:

@@ -6,7 +6,6 @@
 #include <new>
 #include <utility>
 
-#include "model/resample.h"
 #include "model/status_macros.h"
 
 namespace dla {
@@ -87,17 +86,17 @@ std::array<uint8_t, 3> PaddingColor(const InputSpec& spec) {
   return color;
 }
 
-Image Pad(const Image& photo, const InputSpec& spec, int top, int left,
+Image Pad(const Image& photo, const InputSpec& spec, const Placement& placement,
           std::shared_ptr<PixelMemory> memory) {
   Image out;
   out.height = spec.height;
   out.width = spec.width;
   out.pixels = Pixels(out.height * out.row_bytes(), PixelAllocator<uint8_t>(std::move(memory)));
-  const std::array<uint8_t, 3> color = PaddingColor(spec);
-  for (size_t i = 0; i < out.pixels.size(); ++i) out.pixels[i] = color[i % 3];
+  for (size_t i = 0; i < out.pixels.size(); ++i) out.pixels[i] = placement.padding_color[i % 3];
   for (int y = 0; y < photo.height; ++y) {
     std::copy_n(photo.pixels.begin() + y * photo.row_bytes(), photo.row_bytes(),
-                out.pixels.begin() + (top + y) * out.row_bytes() + left * 3);
+                out.pixels.begin() + (placement.padding_top + y) * out.row_bytes() +
+                    placement.padding_left * 3);
   }
   return out;
 }
@@ -106,24 +105,30 @@ Image Pad(const Image& photo, const InputSpec& spec, int top, int left,
 absl::StatusOr<Image> ResizeAndCrop(const Image& image, const Region& region, Size full,
                                     const InputSpec& spec,
                                     std::shared_ptr<PixelMemory> memory) try {
-  const Size resized = ResizedSize(full, spec);
-  const CenterCrop rows(resized.height, spec.height);
-  const CenterCrop columns(resized.width, spec.width);
-  Image part = ResizePart(image, region,
-                          {.resized_height = resized.height,
-                           .resized_width = resized.width,
-                           .top = rows.begin,
-                           .left = columns.begin,
-                           .height = rows.length,
-                           .width = columns.length},
-                          spec.interpolation, memory);
+  const Placement placement = Place(full.height, full.width, spec);
+  Image part = ResizePart(image, region, placement.part, spec.interpolation, memory);
   if (part.height == spec.height && part.width == spec.width) return part;
-  return Pad(part, spec, rows.padding_before, columns.padding_before, std::move(memory));
+  return Pad(part, spec, placement, std::move(memory));
 } catch (const std::bad_alloc&) {
   return absl::ResourceExhaustedError("out of memory while resizing a photo");
 }
 
 }  // namespace
+
+Placement Place(int64_t full_height, int64_t full_width, const InputSpec& spec) {
+  const Size resized = ResizedSize({full_height, full_width}, spec);
+  const CenterCrop rows(resized.height, spec.height);
+  const CenterCrop columns(resized.width, spec.width);
+  return {.part = {.resized_height = resized.height,
+                   .resized_width = resized.width,
+                   .top = rows.begin,
+                   .left = columns.begin,
+                   .height = rows.length,
+                   .width = columns.length},
+          .padding_top = rows.padding_before,
+          .padding_left = columns.padding_before,
+          .padding_color = PaddingColor(spec)};
+}
 
 absl::StatusOr<Image> ResizeAndCrop(const Image& photo, const InputSpec& spec,
                                     std::shared_ptr<PixelMemory> memory) {

@@ -1,6 +1,8 @@
 // timm's eval transform: from a photo to the pixels that a network reads.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -8,11 +10,24 @@
 #include "model/image.h"
 #include "model/image_codec.h"
 #include "model/input_spec.h"
+#include "model/resample.h"
 
 namespace dla {
 
-// Resizes (antialiased, Pillow's fixed-point arithmetic) and crops to spec.height x spec.width.
+// What a network reads of a photo: a part of it, resized, and where that part is smaller than the
+// network's input, a border around it.
+struct Placement {
+  ResizedPart part;
+  int padding_top = 0;
+  int padding_left = 0;
+  std::array<uint8_t, 3> padding_color = {0, 0, 0};  // R, G, B
+};
+
+// Of a photo of full_height x full_width >= 1 pixels.
 // Source: timm 1.0.31 timm/data/transforms_factory.py, torchvision Resize and CenterCrop.
+Placement Place(int64_t full_height, int64_t full_width, const InputSpec& spec);
+
+// Resizes (antialiased, Pillow's fixed-point arithmetic) and crops to spec.height x spec.width.
 // Normalisation is not done here but on the device, from the uint8 pixels. Thread-safe.
 // `photo` has at least one pixel. The result lies in `memory`, or on the heap if that is null.
 // RESOURCE_EXHAUSTED when memory runs out.

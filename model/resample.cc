@@ -1,85 +1,24 @@
 #include "model/resample.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <vector>
+
+#include "model/resample_axis.h"
 
 namespace dla {
 namespace {
 
-// Weights are integers in units of 2^-22, as many bits as leave room in an int for 8 bits of pixel
-// and 2 of overshoot.
-constexpr int kWeightBits = 22;
-constexpr int kOne = 1 << kWeightBits;
-constexpr int kHalf = kOne / 2;
+constexpr int kHalf = 1 << (kResampleWeightBits - 1);
 
-// What one output coordinate is made of: input coordinates first .. first + count - 1.
-struct Taps {
-  int first;
-  int count;
-  const int* weights;
-};
-
-double Triangle(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
-
-// Keys' cubic with a = -0.5 (IEEE TASSP 29(6), 1981).
-double Cubic(double x) {
-  constexpr double a = -0.5;
-  x = std::abs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
+uint8_t ToPixel(int sum) {
+  return static_cast<uint8_t>(std::clamp(sum >> kResampleWeightBits, 0, 255));
 }
 
-// The taps of output coordinates begin .. begin + count - 1 along one axis.
-class Axis {
- public:
-  Axis(int input, double from, double extent, int64_t output, int64_t begin, int count,
-       Interpolation interpolation) {
-    const bool cubic = interpolation == Interpolation::kBicubic;
-    const double scale = extent / static_cast<double>(output);
-    const double stretch = std::max(scale, 1.0);  // widens the filter when shrinking: antialiasing
-    const double support = (cubic ? 2.0 : 1.0) * stretch;
-    const int max_taps = std::min(input, static_cast<int>(std::ceil(support)) * 2 + 1);
-    weights_.resize(static_cast<size_t>(max_taps) * count);
-    taps_.reserve(count);
-    std::vector<double> exact(max_taps);
-    for (int i = 0; i < count; ++i) {
-      const double center = from + (static_cast<double>(begin + i) + 0.5) * scale;
-      const int first = std::max(0, static_cast<int>(center - support + 0.5));
-      const int end = std::min(input, static_cast<int>(center + support + 0.5));
-      double sum = 0;
-      for (int x = first; x < end; ++x) {
-        const double distance = (x - center + 0.5) * (1.0 / stretch);
-        exact[x - first] = cubic ? Cubic(distance) : Triangle(distance);
-        sum += exact[x - first];
-      }
-      int* weights = weights_.data() + static_cast<size_t>(max_taps) * i;
-      for (int t = 0; t < end - first; ++t) {
-        const double weight = sum != 0 ? exact[t] / sum : exact[t];
-        weights[t] = static_cast<int>(weight * kOne + (weight < 0 ? -0.5 : 0.5));
-      }
-      taps_.push_back({first, end - first, weights});
-    }
-  }
-
-  const Taps& operator[](int i) const { return taps_[i]; }
-  // The input coordinates that any of the taps need: first() .. end() - 1.
-  int first() const { return taps_.front().first; }
-  int end() const { return taps_.back().first + taps_.back().count; }
-
- private:
-  std::vector<int> weights_;
-  std::vector<Taps> taps_;
-};
-
-uint8_t ToPixel(int sum) { return static_cast<uint8_t>(std::clamp(sum >> kWeightBits, 0, 255)); }
-
 // One row, which begins at coordinate axis.first(), to `width` pixels.
-void ResizeRow(const uint8_t* row, const Axis& axis, int width, uint8_t* out) {
+void ResizeRow(const uint8_t* row, const ResampleAxis& axis, int width, uint8_t* out) {
   for (int i = 0; i < width; ++i, out += 3) {
-    const Taps& taps = axis[i];
+    const ResampleTaps& taps = axis[i];
     const uint8_t* pixel = row + size_t{3} * (taps.first - axis.first());
     int red = kHalf, green = kHalf, blue = kHalf;
     for (int t = 0; t < taps.count; ++t, pixel += 3) {
@@ -95,7 +34,8 @@ void ResizeRow(const uint8_t* row, const Axis& axis, int width, uint8_t* out) {
 }
 
 // Blends rows that lie `stride` bytes apart, `bytes` of each, into one.
-void BlendRows(const uint8_t* rows, size_t stride, size_t bytes, const Taps& taps, uint8_t* out) {
+void BlendRows(const uint8_t* rows, size_t stride, size_t bytes, const ResampleTaps& taps,
+               uint8_t* out) {
   constexpr size_t kBlock = 64;  // sums that stay in registers or the first-level cache
   for (size_t begin = 0; begin < bytes; begin += kBlock) {
     const size_t size = std::min(kBlock, bytes - begin);
@@ -140,20 +80,12 @@ void ResizeNearest(const Image& photo, const Region& region, const ResizedPart& 
   }
 }
 
-// The 8-bit result between the two passes is part of the arithmetic, so their order is as well.
-// Pillow 13 starts with the vertical one for photos that shrink mostly in height; older ones never.
-bool VerticalPassFirst(const Image& photo, const ResizedPart& part) {
-  const int64_t rows_less = photo.height - part.resized_height;
-  const int64_t columns_less = photo.width - part.resized_width;
-  return rows_less > 2 * std::max<int64_t>(0, columns_less);
-}
-
 void ResizeSmooth(const Image& photo, const Region& region, const ResizedPart& part,
                   Interpolation interpolation, Image& out) {
-  const Axis columns(photo.width, region.left, region.width, part.resized_width, part.left,
-                     part.width, interpolation);
-  const Axis rows(photo.height, region.top, region.height, part.resized_height, part.top,
-                  part.height, interpolation);
+  const ResampleAxis columns(photo.width, region.left, region.width, part.resized_width, part.left,
+                             part.width, interpolation);
+  const ResampleAxis rows(photo.height, region.top, region.height, part.resized_height, part.top,
+                          part.height, interpolation);
   // What the taps need of the photo.
   const int height = rows.end() - rows.first();
   const int width = columns.end() - columns.first();
@@ -163,7 +95,7 @@ void ResizeSmooth(const Image& photo, const Region& region, const ResizedPart& p
   const size_t to_stride = out.row_bytes();
   uint8_t* to = out.pixels.data();
 
-  if (VerticalPassFirst(photo, part)) {
+  if (VerticalPassFirst(photo.height, photo.width, part)) {
     std::vector<uint8_t> row(size_t{3} * width);
     for (int y = 0; y < part.height; ++y) {
       BlendRows(from + (rows[y].first - rows.first()) * from_stride, from_stride, row.size(),
@@ -183,6 +115,12 @@ void ResizeSmooth(const Image& photo, const Region& region, const ResizedPart& p
 }
 
 }  // namespace
+
+bool VerticalPassFirst(int photo_height, int photo_width, const ResizedPart& part) {
+  const int64_t rows_less = photo_height - part.resized_height;
+  const int64_t columns_less = photo_width - part.resized_width;
+  return rows_less > 2 * std::max<int64_t>(0, columns_less);
+}
 
 Image ResizePart(const Image& photo, const Region& region, const ResizedPart& part,
                  Interpolation interpolation, std::shared_ptr<PixelMemory> memory) {

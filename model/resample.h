@@ -19,6 +19,10 @@ struct ResizedPart {
   int width;
 };
 
+// The 8-bit result between the two passes is part of the arithmetic, so their order is as well.
+// Pillow 13 starts with the vertical one for photos that shrink mostly in height; older ones never.
+bool VerticalPassFirst(int photo_height, int photo_width, const ResizedPart& part);
+
 // What the part holds of Pillow's photo.resize((resized_width, resized_height), interpolation,
 // box=region). `region` lies within the photo.
 // Only that part is computed, so memory and time follow the sizes of the photo and of the part,
