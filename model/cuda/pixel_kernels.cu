@@ -89,15 +89,16 @@ __device__ inline void Normalize(const unsigned char* photos, unsigned pixels,
   if (i >= pixels) return;
   const unsigned char* photo = photos + (unsigned long long)i * 3;
   Pixel<T, kChannels> pixel;
-  for (int c = 0; c < 3; ++c) pixel.channels[c] = T::Store(photo[c] * with.scale[c] + with.offset[c]);
+  for (int c = 0; c < 3; ++c)
+    pixel.channels[c] = T::Store(photo[c] * with.scale[c] + with.offset[c]);
   for (int c = 3; c < kChannels; ++c) pixel.channels[c] = 0;
   static_cast<Pixel<T, kChannels>*>(out)[i] = pixel;
 }
 
-#define NORMALIZE(name, T, channels)                                                         \
-  extern "C" __global__ void name(const unsigned char* photos, unsigned pixels,              \
-                                  Normalization with, void* out) {                           \
-    Normalize<T, channels>(photos, pixels, with, out);                                       \
+#define NORMALIZE(name, T, channels)                                            \
+  extern "C" __global__ void name(const unsigned char* photos, unsigned pixels, \
+                                  Normalization with, void* out) {              \
+    Normalize<T, channels>(photos, pixels, with, out);                          \
   }
 NORMALIZE(normalize_fp16_3, Fp16, 3)
 NORMALIZE(normalize_fp16_4, Fp16, 4)
@@ -135,10 +136,10 @@ __device__ inline void MaxPool(const Vector* in, unsigned total, unsigned row, u
   out[i] = best.vector;
 }
 
-#define MAX_POOL(name, T)                                                                \
-  extern "C" __global__ void name(const Vector* in, unsigned total, unsigned row,        \
-                                  unsigned channels, Vector* out) {                      \
-    MaxPool<T>(in, total, row, channels, out);                                           \
+#define MAX_POOL(name, T)                                                         \
+  extern "C" __global__ void name(const Vector* in, unsigned total, unsigned row, \
+                                  unsigned channels, Vector* out) {               \
+    MaxPool<T>(in, total, row, channels, out);                                    \
   }
 MAX_POOL(max_pool_fp16, Fp16)
 MAX_POOL(max_pool_bf16, Bf16)
@@ -173,8 +174,7 @@ __device__ inline void GlobalAverage(const Vector* in, unsigned total, unsigned 
                                      unsigned channels, float* out) {
   const unsigned i = THREAD_INDEX();
   if (i >= total) return;
-  const Vector* vector =
-      in + (unsigned long long)(i / channels) * pixels * channels + i % channels;
+  const Vector* vector = in + (unsigned long long)(i / channels) * pixels * channels + i % channels;
   float sums[T::kPerVector];
   for (int e = 0; e < T::kPerVector; ++e) sums[e] = 0;
   for (unsigned p = 0; p < pixels; ++p, vector += channels) {
@@ -187,10 +187,10 @@ __device__ inline void GlobalAverage(const Vector* in, unsigned total, unsigned 
   }
 }
 
-#define GLOBAL_AVERAGE(name, T)                                                          \
-  extern "C" __global__ void name(const Vector* in, unsigned total, unsigned pixels,     \
-                                  unsigned channels, float* out) {                       \
-    GlobalAverage<T>(in, total, pixels, channels, out);                                  \
+#define GLOBAL_AVERAGE(name, T)                                                      \
+  extern "C" __global__ void name(const Vector* in, unsigned total, unsigned pixels, \
+                                  unsigned channels, float* out) {                   \
+    GlobalAverage<T>(in, total, pixels, channels, out);                              \
   }
 GLOBAL_AVERAGE(global_average_fp16, Fp16)
 GLOBAL_AVERAGE(global_average_bf16, Bf16)
