@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/cuda/cuda_network.h"
+#include "model/cuda/device_kernels.h"
 #include "model/cuda/device_status.h"
 #include "model/gpu/plugin.h"
 #include "model/status_macros.h"
@@ -98,6 +99,14 @@ class CudaRuntime final : public gpu::Runtime {
   std::mutex mutex_;
   std::vector<std::shared_ptr<const PixelKernels>> kernels_;  // guarded by mutex_: of each device
 };
+
+absl::StatusOr<std::shared_ptr<const PixelKernels>> CudaRuntime::KernelsOf(int device) {
+  const std::lock_guard lock(mutex_);
+  if (kernels_[device] == nullptr) {
+    DLA_ASSIGN_OR_RETURN(kernels_[device], MakePixelKernels(devices_[device].index));
+  }
+  return kernels_[device];
+}
 
 absl::StatusOr<gpu::Runtime*> MakeRuntime() {
   int count = 0;

@@ -1,5 +1,6 @@
 #include "model/cuda/cudnn_backend.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cudnn_convolution.h>
 #include <ATen/ops/cudnn_convolution_add_relu.h>
 #include <ATen/ops/cudnn_convolution_relu.h>
@@ -114,6 +115,11 @@ class CudnnConv final : public FusedConv {
   // The convolution alone, then one kernel of ours for the rest.
   at::Tensor Finished(const at::Tensor& x, const at::Tensor* residual, bool relu) const {
     at::Tensor y = Plain(x);
+    if (!PixelKernels::Takes(ElementOf(y.scalar_type()), ShapeOf(y).channels)) {
+      if (bias_.defined()) y.add_(bias_.view({1, -1, 1, 1}));
+      if (residual != nullptr) y.add_(*residual);
+      return relu ? y.relu_() : y;
+    }
     Check(kernels_.FinishConv(y.mutable_data_ptr(), ShapeOf(y), ElementOf(y.scalar_type()),
                               float_bias_.defined() ? float_bias_.const_data_ptr<float>() : nullptr,
                               residual == nullptr ? nullptr : residual->const_data_ptr(), relu,
@@ -197,6 +203,9 @@ class CudnnBackend final : public Backend {
       dense.push_back(tensor.contiguous(at::MemoryFormat::ChannelsLast));
       parts.push_back({dense.back().const_data_ptr(), ShapeOf(tensor).channels});
       width += tensor.size(1);
+    }
+    for (const PixelKernels::Part& part : parts) {
+      if (!PixelKernels::Takes(element_, part.channels)) return at::cat(tensors, /*dim=*/1);
     }
     const at::Tensor& x = tensors.front();
     at::Tensor y = at::empty({x.size(0), width, x.size(2), x.size(3)}, x.options(),

@@ -19,7 +19,8 @@ enum Kernel {
   kNormalize = 0,  // element * 3 + one of 3, 4, 8 channels
   kMaxPool = 9,
   kGlobalAverage = 12,
-  kConcat = 15,
+  kFinishConv = 15,
+  kConcat = 18,
   kTopK,
   kResizeRows,
   kResizeColumns,
@@ -42,6 +43,9 @@ constexpr const char* kNames[] = {"normalize_fp16_3",
                                   "global_average_fp16",
                                   "global_average_bf16",
                                   "global_average_fp32",
+                                  "finish_conv_fp16",
+                                  "finish_conv_bf16",
+                                  "finish_conv_fp32",
                                   "concat",
                                   "top_k",
                                   "resize_rows",
@@ -91,7 +95,7 @@ absl::Status CheckCount(const char* function, int64_t count) {
 }
 
 absl::Status CheckChannels(const char* function, int channels, Element element) {
-  if (channels >= 0 && channels % PerVector(element) == 0) return absl::OkStatus();
+  if (channels >= 0 && PixelKernels::Takes(element, channels)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(function, ": ", channels, " channels, not a multiple of ", PerVector(element)));
 }
@@ -104,6 +108,10 @@ absl::Status CheckAligned(const char* function, const void* pointer) {
 }  // namespace
 
 absl::Span<const char* const> PixelKernels::KernelNames() { return kNames; }
+
+bool PixelKernels::Takes(Element element, int channels) {
+  return channels % PerVector(element) == 0;
+}
 
 template <typename... Args>
 absl::Status PixelKernels::Launch(int kernel, unsigned blocks, unsigned threads, Stream stream,
@@ -121,6 +129,7 @@ absl::Status PixelKernels::Warm(Stream stream) const {
     }
     DLA_RETURN_IF_ERROR(MaxPool2x2(nullptr, nothing, element, nullptr, stream));
     DLA_RETURN_IF_ERROR(GlobalAverage(nullptr, nothing, element, nullptr, stream));
+    DLA_RETURN_IF_ERROR(FinishConv(nullptr, nothing, element, nullptr, nullptr, false, stream));
   }
   DLA_RETURN_IF_ERROR(Concat({{nullptr, 0}}, 0, Element::kFp16, nullptr, stream));
   const float* no_logits = nullptr;
@@ -173,6 +182,20 @@ absl::Status PixelKernels::MaxPool2x2(const void* in, const Shape& shape, Elemen
   return Launch(kMaxPool + Index(element), BlocksFor(total), kThreads, stream, in,
                 static_cast<unsigned>(total), static_cast<unsigned>(row),
                 static_cast<unsigned>(channels), out);
+}
+
+absl::Status PixelKernels::FinishConv(void* y, const Shape& shape, Element element,
+                                      const float* bias, const void* residual, bool relu,
+                                      Stream stream) const {
+  DLA_RETURN_IF_ERROR(CheckChannels("FinishConv", shape.channels, element));
+  DLA_RETURN_IF_ERROR(CheckAligned("FinishConv", y));
+  DLA_RETURN_IF_ERROR(CheckAligned("FinishConv", residual));
+  const int channels = shape.channels / PerVector(element);
+  const int64_t total = int64_t{shape.photos} * shape.height * shape.width * channels;
+  DLA_RETURN_IF_ERROR(CheckCount("FinishConv", total));
+  return Launch(kFinishConv + Index(element), BlocksFor(total), kThreads, stream, y,
+                static_cast<unsigned>(total), static_cast<unsigned>(channels), bias, residual,
+                static_cast<unsigned>(relu));
 }
 
 absl::Status PixelKernels::Concat(absl::Span<const Part> parts, int64_t pixels, Element element,

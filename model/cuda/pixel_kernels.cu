@@ -145,6 +145,35 @@ MAX_POOL(max_pool_fp16, Fp16)
 MAX_POOL(max_pool_bf16, Bf16)
 MAX_POOL(max_pool_fp32, Fp32)
 
+// bias: a value for each channel, or null. residual: null for none.
+template <typename T>
+__device__ inline void FinishConv(Vector* y, unsigned total, unsigned channels, const float* bias,
+                                  const Vector* residual, unsigned relu) {
+  const unsigned i = THREAD_INDEX();
+  if (i >= total) return;
+  Pack<T> result, more;
+  result.vector = y[i];
+  if (residual != nullptr) more.vector = residual[i];
+  const unsigned channel = i % channels * T::kPerVector;
+  for (int e = 0; e < T::kPerVector; ++e) {
+    float value = T::Load(result.elements[e]);
+    if (bias != nullptr) value += bias[channel + e];
+    if (residual != nullptr) value += T::Load(more.elements[e]);
+    if (relu != 0 && value < 0) value = 0;
+    result.elements[e] = T::Store(value);
+  }
+  y[i] = result.vector;
+}
+
+#define FINISH_CONV(name, T)                                                                     \
+  extern "C" __global__ void name(Vector* y, unsigned total, unsigned channels,                  \
+                                  const float* bias, const Vector* residual, unsigned relu) {    \
+    FinishConv<T>(y, total, channels, bias, residual, relu);                                     \
+  }
+FINISH_CONV(finish_conv_fp16, Fp16)
+FINISH_CONV(finish_conv_bf16, Bf16)
+FINISH_CONV(finish_conv_fp32, Fp32)
+
 struct ConcatParts {
   const Vector* data[8];
   unsigned end[8];  // where the part's channels end in the result; unused ones repeat the last

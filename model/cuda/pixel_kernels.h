@@ -52,6 +52,9 @@ class PixelKernels {
   // As they are called in the source; a KernelLauncher's numbers.
   static absl::Span<const char* const> KernelNames();
 
+  // Whether so many channels are a multiple of a vector.
+  static bool Takes(Element element, int channels);
+
   // Launches each kernel once, with nothing to do: the first launch may load code, which a capture
   // forbids.
   absl::Status Warm(Stream stream) const;
@@ -66,6 +69,12 @@ class PixelKernels {
   // multiple of a vector. out: [photos, height / 2, width / 2, channels].
   absl::Status MaxPool2x2(const void* in, const Shape& shape, Element element, void* out,
                           Stream stream) const;
+
+  // y = y + bias + residual, no less than 0 if `relu`: what is left of a convolution, in place.
+  // bias: [channels] or null; residual: as y, or null. Channels are a multiple of a vector. In bf16
+  // no value may be NaN.
+  absl::Status FinishConv(void* y, const Shape& shape, Element element, const float* bias,
+                          const void* residual, bool relu, Stream stream) const;
 
   // Up to 8 tensors of `pixels` pixels each (photos x height x width), side by side in `out`. Each
   // has a multiple of a vector of channels.

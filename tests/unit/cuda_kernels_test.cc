@@ -53,6 +53,9 @@ class ShimLauncher : public KernelLauncher {
     KERNEL(max_pool_fp16, kThreads)
     KERNEL(max_pool_bf16, kThreads)
     KERNEL(max_pool_fp32, kThreads)
+    KERNEL(finish_conv_fp16, kThreads)
+    KERNEL(finish_conv_bf16, kThreads)
+    KERNEL(finish_conv_fp32, kThreads)
     KERNEL(concat, kThreads)
     KERNEL(global_average_fp16, kThreads)
     KERNEL(global_average_bf16, kThreads)
@@ -204,6 +207,39 @@ TEST_F(CudaKernelsTest, PoolingPassesOnWhatIsNotANumberFromEachOfTheFour) {
       ASSERT_TRUE(kernels_.MaxPool2x2(in.data(), shape, element, out.data(), nullptr).ok());
       for (int c = 0; c < 8; ++c) EXPECT_EQ(std::isnan(out.at(c)), c == 3) << at << " " << c;
       EXPECT_TRUE(std::isfinite(out.at(4)));
+    }
+  }
+}
+
+TEST_F(CudaKernelsTest, FinishesAConvolutionWithBiasResidualAndRelu) {
+  for (const Element element : kElements) {
+    const Shape shape = {.photos = 2, .height = 3, .width = 5, .channels = 24};
+    constexpr int kValues = 2 * 3 * 5 * 24;
+    std::vector<float> bias(24);
+    for (int c = 0; c < 24; ++c) bias[c] = static_cast<float>(c) - 12;
+    for (const bool has_bias : {false, true}) {
+      for (const bool has_residual : {false, true}) {
+        for (const bool relu : {false, true}) {
+          Tensor before(element, kValues), y(element, kValues), residual(element, kValues);
+          before.FillExactly(3);
+          y.FillExactly(3);
+          residual.FillExactly(4);
+          ASSERT_TRUE(kernels_
+                          .FinishConv(y.data(), shape, element, has_bias ? bias.data() : nullptr,
+                                      has_residual ? residual.data() : nullptr, relu, nullptr)
+                          .ok());
+          ASSERT_TRUE(y.NothingWrittenBehind());
+          for (int i = 0; i < kValues; ++i) {
+            float expected = before.at(i);
+            if (has_bias) expected += bias[i % 24];
+            if (has_residual) expected += residual.at(i);
+            if (relu) expected = std::max(expected, 0.0f);
+            // What 16 bits keep of a sum.
+            ASSERT_NEAR(y.at(i), expected,
+                        element == Element::kFp32 ? 0 : 0.008 * std::abs(expected));
+          }
+        }
+      }
     }
   }
 }
