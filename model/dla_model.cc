@@ -23,6 +23,9 @@
 #include "model/architecture.h"
 #include "model/aten_network.h"
 #include "model/checkpoint.h"
+#include "model/device.h"
+#include "model/gpu/gpu_model.h"
+#include "model/gpu/plugin.h"
 #include "model/model_config.h"
 #include "model/network.h"
 #include "model/safetensors.h"
@@ -122,14 +125,55 @@ bool HasNativeBf16() { return false; }
 bool CanComputeBf16() { return false; }
 #endif
 
-absl::Status CheckDevice(absl::string_view device) {
-  if (device == "auto" || device == "cpu") return absl::OkStatus();
-  if (device == "cuda" || absl::StartsWith(device, "cuda:")) {
-    return absl::UnimplementedError(absl::StrCat(
-        "device \"", device, "\" needs a build with CUDA, and this one has none; use \"cpu\""));
+// Where a model is to run.
+struct Place {
+  gpu::Runtime* runtime = nullptr;  // null: on the CPU
+  std::vector<int> cards;           // indices of its devices
+};
+
+absl::StatusOr<Place> ChoosePlace(const LoadOptions& options) {
+  DLA_ASSIGN_OR_RETURN(DeviceChoice choice, ParseDevice(options.device));
+  if (choice.kind == DeviceChoice::Kind::kCpu) return Place();
+  absl::StatusOr<gpu::Runtime*> runtime = options.runtime;
+  if (options.runtime == nullptr) runtime = gpu::FindRuntime();
+  if (!runtime.ok()) {
+    if (choice.kind == DeviceChoice::Kind::kAuto) return Place();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "device \"", options.device, "\" cannot be used: ", runtime.status().message()));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "unknown device \"", device, "\"; known are \"auto\", \"cpu\", \"cuda\" and \"cuda:N\""));
+  const int count = static_cast<int>((*runtime)->devices().size());
+  for (int index : choice.indices) {
+    if (index < count) continue;
+    return absl::FailedPreconditionError(absl::StrCat("there is no cuda:", index, ": CUDA sees ",
+                                                      count, count == 1 ? " card" : " cards",
+                                                      ", counted from 0"));
+  }
+  if (choice.indices.empty()) {
+    for (int index = 0; index < count; ++index) choice.indices.push_back(index);
+  }
+  return Place{*runtime, std::move(choice.indices)};
+}
+
+gpu::GpuElement ChooseGpuElement(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return gpu::GpuElement::kFp32;
+    case Precision::kBf16:
+      return gpu::GpuElement::kBf16;
+    default:
+      return gpu::GpuElement::kFp16;
+  }
+}
+
+absl::string_view NameOf(gpu::GpuElement element) {
+  switch (element) {
+    case gpu::GpuElement::kFp32:
+      return "fp32";
+    case gpu::GpuElement::kBf16:
+      return "bf16";
+    default:
+      return "fp16";
+  }
 }
 
 absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
@@ -146,6 +190,12 @@ absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
       return absl::UnimplementedError("fp16 is not available on the CPU; use bf16 or fp32");
   }
   return absl::InvalidArgumentError("unknown precision");
+}
+
+// Before any file is read.
+absl::Status CheckPlace(const LoadOptions& options) {
+  DLA_ASSIGN_OR_RETURN(const Place place, ChoosePlace(options));
+  return place.runtime != nullptr ? absl::OkStatus() : ChooseDType(options.precision).status();
 }
 
 // Has this thread compute alone while it lives. Packing weights takes a fraction of a second, and
@@ -209,11 +259,43 @@ absl::Status WarmUp(const Model& model) {
   return model.Run({black.data()}, ignored);
 }
 
+// `info` has all but what depends on the device.
+absl::StatusOr<std::unique_ptr<Model>> BuildOnCpu(ModelInfo info, const NetworkLayout& layout,
+                                                  TensorSource source, at::ScalarType dtype,
+                                                  Engine engine) {
+  const Alone alone;
+  const c10::InferenceMode no_gradients;
+  info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+  info.device = "cpu";
+  std::unique_ptr<const Network> network =
+      MakeNetwork(layout, source, info.input, dtype, engine, info.engine);
+  return std::make_unique<DlaModel>(std::move(info), std::move(network));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> BuildOnCards(ModelInfo info, const NetworkLayout& layout,
+                                                    TensorSource source, const Place& place,
+                                                    const LoadOptions& options) {
+  const gpu::GpuElement element = ChooseGpuElement(options.precision);
+  info.precision = std::string(NameOf(element));
+  info.device = CudaDeviceName(place.cards);
+  info.engine = absl::StrCat("cuda-", info.precision);
+  std::vector<std::unique_ptr<gpu::DeviceNetwork>> networks;
+  for (int card : place.cards) {
+    DLA_ASSIGN_OR_RETURN(networks.emplace_back(),
+                         place.runtime->Load(card, layout, source, info.input, element));
+  }
+  gpu::GpuModel::Options gpu;
+  if (options.replicas > 0) gpu.replicas = options.replicas;
+  if (options.max_batch > 0) gpu.max_batch = options.max_batch;
+  return gpu::GpuModel::Make(std::move(info), std::move(networks), gpu, *place.runtime);
+}
+
 // `config_name` and `checkpoint_name` stand in errors.
 absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::string_view config_name,
                                                   const SafeTensors& checkpoint,
                                                   absl::string_view checkpoint_name,
-                                                  at::ScalarType dtype, Engine engine) {
+                                                  const LoadOptions& options) {
+  DLA_ASSIGN_OR_RETURN(const Place place, ChoosePlace(options));
   absl::StatusOr<const Architecture*> architecture = FindArchitecture(config.architecture);
   if (!architecture.ok()) {
     return absl::InvalidArgumentError(
@@ -228,20 +310,21 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::stri
 
   ModelInfo info;
   info.architecture = config.architecture;
-  info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
-  info.device = "cpu";
   info.num_classes = layout.num_classes;
   info.embedding_size = layout.embedding_size;
   info.parameters = CountParameters(layout);
   info.input = config.input;
   info.labels = std::move(config.labels);
   try {
-    const Alone alone;
-    const c10::InferenceMode no_gradients;
     auto source = [&](const std::string& name) { return ToFloats(*checkpoint.Find(name)); };
-    std::unique_ptr<const Network> network =
-        MakeNetwork(layout, source, info.input, dtype, engine, info.engine);
-    auto model = std::make_unique<DlaModel>(std::move(info), std::move(network));
+    std::unique_ptr<Model> model;
+    if (place.runtime != nullptr) {
+      DLA_ASSIGN_OR_RETURN(model, BuildOnCards(std::move(info), layout, source, place, options));
+    } else {
+      DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+      DLA_ASSIGN_OR_RETURN(model,
+                           BuildOnCpu(std::move(info), layout, source, dtype, options.engine));
+    }
     DLA_RETURN_IF_ERROR(WarmUp(*model));
     return model;
   } catch (const std::exception&) {
@@ -258,8 +341,7 @@ absl::StatusOr<std::string> ReadConfig(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
                                                  const LoadOptions& options) {
-  DLA_RETURN_IF_ERROR(CheckDevice(options.device));
-  DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+  DLA_RETURN_IF_ERROR(CheckPlace(options));
   const std::string config_path = folder + "/config.json";
   const std::string checkpoint_path = folder + "/model.safetensors";
   DLA_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_path));
@@ -272,23 +354,20 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
         "safe_serialization=True)"));
   }
   DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
-  return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, dtype,
-                    options.engine);
+  return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, options);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadEmbeddedModel(const LoadOptions& options) {
   constexpr absl::string_view kConfigName = "embedded model: config.json";
   constexpr absl::string_view kCheckpointName = "embedded model: model.safetensors";
-  DLA_RETURN_IF_ERROR(CheckDevice(options.device));
-  DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+  DLA_RETURN_IF_ERROR(CheckPlace(options));
   const absl::string_view text(reinterpret_cast<const char*>(dla_flowers5_config),
                                dla_flowers5_config_end - dla_flowers5_config);
   DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, kConfigName));
   const absl::Span<const uint8_t> weights(dla_flowers5_weights,
                                           dla_flowers5_weights_end - dla_flowers5_weights);
   DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Parse(weights, kCheckpointName));
-  return BuildModel(std::move(config), kConfigName, checkpoint, kCheckpointName, dtype,
-                    options.engine);
+  return BuildModel(std::move(config), kConfigName, checkpoint, kCheckpointName, options);
 }
 
 }  // namespace dla

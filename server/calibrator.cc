@@ -38,9 +38,11 @@ Share Calibrator::Rule(const ModelSettings& settings) const {
 
 std::optional<Share> Calibrator::Recall(const std::string& name, const ModelSettings& settings,
                                         const Model& model) const {
-  if (IsFixed(FixedShare(settings)) || !options_.measure || model.info().device != "cpu") {
-    return Rule(settings);
+  const ModelInfo& info = model.info();
+  if (info.lanes > 0) {
+    return Share{.replicas = info.lanes, .threads = 1, .max_batch = info.max_batch};
   }
+  if (IsFixed(FixedShare(settings)) || !options_.measure) return Rule(settings);
   const CalibrationCache::Lookup lookup = cache_.Find(KeyOf(settings, model));
   if (!lookup.warning.empty()) spdlog::warn(lookup.warning);
   if (lookup.record.has_value()) {

@@ -27,8 +27,8 @@ class Calibrator {
   Calibrator(Options options, Clock& clock);
 
   // The share for a model that nobody uses yet; logs what was measured or read. Never fails: where
-  // measuring does, the rule decides. Models on other devices than the CPU get the rule, too. Runs
-  // for about `budget` where it measures. Not thread-safe, for measurements would disturb each
+  // measuring does, the rule decides. A model whose device decides gets what that says. Runs for
+  // about `budget` where it measures. Not thread-safe, for measurements would disturb each
   // other.
   Share Choose(const std::string& name, const ModelSettings& settings, const Model& model);
 

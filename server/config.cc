@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "cli/generate.h"
+#include "model/device.h"
 #include "model/quoted.h"
 #include "model/status_macros.h"
 #include "server/help_formatter.h"
@@ -36,14 +37,9 @@ CLI::Validator Address() {
 CLI::Validator Device() {
   return CLI::Validator(
       [](const std::string& value) -> std::string {
-        int index = -1;
-        if (value == "auto" || value == "cpu" || value == "cuda") return "";
-        if (value.starts_with("cuda:") && absl::SimpleAtoi(value.substr(5), &index) && index >= 0) {
-          return "";
-        }
-        return absl::StrCat("\"", value, "\" is not auto, cpu, cuda or cuda:N");
+        return std::string(ParseDevice(value).status().message());
       },
-      "auto|cpu|cuda[:N]");
+      "auto|cpu|cuda[:N,...]");
 }
 
 // "local,size=BYTES" as Triton has it, or "none"; becomes the number of bytes.
@@ -109,21 +105,25 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
   const std::string group = "Each model";
   app.add_option(
          "--device", settings.device,
-         "Where models run: auto, cpu, cuda or cuda:N. auto takes a GPU if this build can use one")
+         "Where models run: auto, cpu, cuda (every NVIDIA GPU), cuda:N or cuda:N,M (these). auto "
+         "takes the GPUs if there are any that can be used, and the log says why not")
       ->check(Device())
       ->type_name("DEVICE")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--precision", settings.precision,
-                 "Number format of weights and activations. auto takes bf16 where the processor "
-                 "computes it natively, else fp32")
+  app.add_option(
+         "--precision", settings.precision,
+         "Number format of weights and activations. auto takes fp16 on a GPU, else bf16 where "
+         "the processor computes it natively, else fp32")
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
       ->type_name("auto|fp32|bf16|fp16")
       ->capture_default_str()
       ->group(group);
   app.add_option("--replicas", settings.replicas,
                  "Batches of a model that run at the same time. What is auto, here and in the next "
-                 "two, is measured when the model is first loaded, see --calibrate")
+                 "two, is measured when the model is first loaded, see --calibrate. On GPUs: how "
+                 "often each has memory to compute a batch in, auto is 1; each time with two "
+                 "batches under way, of which one is copied")
       ->transform(AutoOr(0, 256))
       ->type_name("auto|N")
       ->default_str("auto")
@@ -137,7 +137,7 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->group(group);
   app.add_option("--max-batch", settings.max_batch,
                  "Most photos in one forward pass. Beyond what raises throughput, larger batches "
-                 "only raise latency")
+                 "only raise latency. On GPUs auto is 128, or what their memory holds")
       ->transform(AutoOr(1, 1024))
       ->type_name("auto|N")
       ->default_str("auto")
@@ -202,6 +202,7 @@ namespace {
 struct TextArgs {
   std::vector<std::string> models;  // NAME=DIR
   std::vector<std::string> labels;  // MODEL:LABEL=VERSION
+  std::vector<std::string> places;  // MODEL=DEVICE
   std::string file;
 };
 
@@ -330,6 +331,11 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
                  "MODEL:LABEL=VERSION serves that version, too, and lets requests name it by the "
                  "label; \"stable\" is the version of requests that name none. May be repeated; "
                  "read again on SIGHUP")
+      ->take_all()
+      ->type_name("TEXT");
+  app.add_option("--place", text.places,
+                 "MODEL=DEVICE has that model run there instead of where --device says. May be "
+                 "repeated")
       ->take_all()
       ->type_name("TEXT");
   app.add_option("--config", text.file,
@@ -474,6 +480,20 @@ absl::Status AddVersionLabel(const std::string& arg, ServerConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status AddPlace(const std::string& arg, ServerConfig& config) {
+  const size_t equals = arg.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--place \"", arg, "\" is not MODEL=DEVICE, for example dla34=cuda:1"));
+  }
+  const std::string device = arg.substr(equals + 1);
+  if (const absl::Status known = ParseDevice(device).status(); !known.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--place \"", arg, "\": ", known.message()));
+  }
+  config.places[arg.substr(0, equals)] = device;
+  return absl::OkStatus();
+}
+
 // Else the largest photo or request could never get in.
 absl::Status CheckBudget(const char* flag, int64_t budget, const char* largest_flag,
                          int64_t largest) {
@@ -581,6 +601,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
   for (const std::string& arg : text.labels) {
     DLA_RETURN_IF_ERROR(AddVersionLabel(arg, line.config));
   }
+  for (const std::string& arg : text.places) DLA_RETURN_IF_ERROR(AddPlace(arg, line.config));
   DLA_RETURN_IF_ERROR(CheckModelControl(line.config));
   DLA_RETURN_IF_ERROR(CheckBudgets(line.config));
   DLA_RETURN_IF_ERROR(CheckSecurity(line.config));

@@ -12,7 +12,7 @@ namespace dla::server {
 
 // Settings that each model may override in the YAML file.
 struct ModelSettings {
-  std::string device = "auto";     // auto, cpu, cuda, cuda:N
+  std::string device = "auto";     // see ParseDevice
   std::string precision = "auto";  // auto, fp32, bf16, fp16
   // 0 is "auto": chosen when the model is loaded.
   int replicas = 0;
@@ -51,6 +51,7 @@ struct ServerConfig {
   std::vector<ModelSource> models;
   std::string model_repository;
   ModelSettings defaults;
+  std::map<std::string, std::string> places;  // devices of models by name, else the settings'
 
   std::string model_control = "none";    // none, poll, explicit
   int repository_poll_seconds = 15;      // between two looks of poll

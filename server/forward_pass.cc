@@ -69,7 +69,8 @@ absl::Status ForwardPass::RunInputs() {
   absl::Status status = model_->Run(inputs_, output_);
   const ModelInfo& info = model_->info();
   if (status.ok() && (output_.logits.size() != inputs_.size() * info.num_classes ||
-                      output_.embeddings.size() != inputs_.size() * info.embedding_size)) {
+                      output_.embeddings.size() != inputs_.size() * info.embedding_size ||
+                      output_.top.size() != inputs_.size() * output_.top_k)) {
     status = absl::InternalError(absl::StrCat("the model returned ", output_.logits.size(),
                                               " logits and ", output_.embeddings.size(),
                                               " features for ", inputs_.size(), " photos"));
@@ -83,7 +84,13 @@ absl::StatusOr<Answer> ForwardPass::AnswerOf(size_t row, const ClassifyOptions& 
     const size_t classes = model_->info().num_classes;
     const size_t features = model_->info().embedding_size;
     const auto logits = absl::MakeConstSpan(output_.logits).subspan(row * classes, classes);
-    if (options.top_k > 0) answer.classes = TopK(logits, options.top_k);
+    const size_t k = options.top_k;
+    if (k > 0 && options.top_k <= output_.top_k) {
+      const auto top = absl::MakeConstSpan(output_.top).subspan(row * output_.top_k, k);
+      answer.classes.assign(top.begin(), top.end());
+    } else if (k > 0) {
+      answer.classes = TopK(logits, options.top_k);
+    }
     if (options.include_logits) answer.logits.assign(logits.begin(), logits.end());
     if (options.include_probabilities) answer.probabilities = Softmax(logits);
     if (options.include_embedding) {

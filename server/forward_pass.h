@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -39,6 +40,9 @@ class ForwardPass {
 
   // Of the last Run, which was OK: what `options` ask for of its photo `row`, without the timing.
   absl::StatusOr<Answer> AnswerOf(size_t row, const ClassifyOptions& options) const;
+
+  // Of the last Run, where a device measured it.
+  const std::optional<StageTimes>& times() const { return output_.times; }
 
  private:
   absl::Status RunInputs();

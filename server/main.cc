@@ -10,12 +10,14 @@
 #include <vector>
 
 #include "model/dla_model.h"
+#include "model/gpu/plugin.h"
 #include "model/memory.h"
 #include "model/self_test.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
 #include "server/config.h"
 #include "server/decoders.h"
+#include "server/log_value.h"
 #include "server/logging.h"
 #include "server/server.h"
 #include "server/strays.h"
@@ -35,7 +37,9 @@ dla::Precision PrecisionOf(const std::string& name) {
 
 absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelFolder& folder) {
   const dla::LoadOptions options = {.device = folder.settings.device,
-                                    .precision = PrecisionOf(folder.settings.precision)};
+                                    .precision = PrecisionOf(folder.settings.precision),
+                                    .replicas = folder.settings.replicas,
+                                    .max_batch = folder.settings.max_batch};
   return folder.path.empty() ? dla::LoadEmbeddedModel(options)
                              : dla::LoadModel(folder.path, options);
 }
@@ -45,6 +49,21 @@ absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& 
       const std::vector<dla::SelfTestPhoto> photos,
       folder.path.empty() ? dla::EmbeddedSelfTest() : dla::ReadSelfTest(folder.path));
   return dla::RunSelfTest(model, photos);
+}
+
+// Which cards there are, or why none can be used.
+void LogDevices() {
+  const auto runtime = dla::gpu::FindRuntime();
+  if (!runtime.ok()) {
+    spdlog::info("devices cuda=0 cpu=yes why={}",
+                 dla::server::LogValue(runtime.status().message()));
+    return;
+  }
+  for (const dla::gpu::DeviceInfo& device : (*runtime)->devices()) {
+    spdlog::info("device cuda:{} name={} capability={} memory_bytes={} pci={}", device.index,
+                 dla::server::LogValue(device.name), device.capability, device.memory_bytes,
+                 device.pci_bus_id);
+  }
 }
 
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
@@ -107,6 +126,7 @@ int main(int argc, char** argv) {
   dla::server::SetUpLogging("dla-server", config.log_level);
   dla::KeepFreedMemory();
   const sigset_t signals = BlockSignals();
+  LogDevices();
 
   auto server = dla::server::Server::Start(config, Dependencies(config));
   if (!server.ok()) {

@@ -72,6 +72,8 @@ struct Metrics::Families {
                        "Wait of one decoded photo for a replica.")),
         inference(Register(prometheus::BuildHistogram(), r, "dla_inference_seconds",
                            "Forward pass of one batch.")),
+        gpu_stage(Register(prometheus::BuildHistogram(), r, "dla_gpu_stage_seconds",
+                           "Stages of one batch on a GPU, by the GPU's own clock.")),
         request(Register(prometheus::BuildHistogram(), r, "dla_request_seconds",
                          "One request from its arrival to its answer.")),
         batch_size(Register(prometheus::BuildHistogram(), r, "dla_batch_size",
@@ -143,6 +145,7 @@ struct Metrics::Families {
   prometheus::Family<prometheus::Histogram>& decode;
   prometheus::Family<prometheus::Histogram>& queue;
   prometheus::Family<prometheus::Histogram>& inference;
+  prometheus::Family<prometheus::Histogram>& gpu_stage;
   prometheus::Family<prometheus::Histogram>& request;
   prometheus::Family<prometheus::Histogram>& batch_size;
   prometheus::Family<prometheus::Histogram>& top1_probability;
@@ -205,7 +208,8 @@ std::unique_ptr<RequestMetrics> Metrics::ForUnknownModel() {
   return metrics;
 }
 
-std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int max_batch) {
+std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int max_batch,
+                                                const std::string& device) {
   const std::map<std::string, std::string> labels = {{"model", model}};
   Families& f = *families_;
   auto metrics = std::make_unique<ModelMetrics>();
@@ -230,6 +234,11 @@ std::unique_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, int ma
   for (size_t i = 0; i < metrics->batch_failures_.size(); ++i) {
     metrics->batch_failures_[i] =
         &f.batch_failures.Add({{"model", model}, {"reason", kFailureNames[i]}});
+  }
+  constexpr const char* kStages[] = {"copy_in", "compute", "copy_out"};
+  for (size_t i = 0; device != "cpu" && i < metrics->stages_.size(); ++i) {
+    metrics->stages_[i] =
+        &f.gpu_stage.Add({{"model", model}, {"stage", kStages[i]}}, StageBuckets());
   }
   metrics->batch_retries = &f.batch_retries.Add(labels);
   metrics->replica_restarts = &f.replica_restarts.Add(labels);
@@ -277,6 +286,13 @@ std::unique_ptr<CacheMetrics> Metrics::ForCache() {
 void RequestMetrics::CountRequest(Method method, absl::StatusCode code) {
   const int index = static_cast<int>(code);
   requests_[static_cast<int>(method)][index < kCodes ? index : 2]->Increment();
+}
+
+void ModelMetrics::ObserveStages(const StageTimes& times) {
+  if (stages_[0] == nullptr) return;
+  stages_[0]->Observe(times.copy_in);
+  stages_[1]->Observe(times.compute);
+  stages_[2]->Observe(times.copy_out);
 }
 
 void ModelMetrics::CountRefused(Refusal reason) {

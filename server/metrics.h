@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "model/model.h"
 #include "prometheus/counter.h"
 #include "prometheus/family.h"
 #include "prometheus/gauge.h"
@@ -75,6 +76,9 @@ class ModelMetrics : public RequestMetrics {
     batch_failures_[static_cast<int>(reason)]->Increment();
   }
 
+  // Of a batch, as its device measured them.
+  void ObserveStages(const StageTimes& times);
+
   prometheus::Histogram* decode_seconds;
   prometheus::Histogram* queue_seconds;
   prometheus::Histogram* inference_seconds;
@@ -101,6 +105,7 @@ class ModelMetrics : public RequestMetrics {
   prometheus::Counter* abandoned_cancelled_;
   prometheus::Counter* abandoned_expired_;
   std::array<prometheus::Counter*, 4> batch_failures_;  // by BatchFailure
+  std::array<prometheus::Histogram*, 3> stages_{};      // by StageTimes' order; null on a CPU
 };
 
 // The handles of the response cache. Thread-safe.
@@ -125,7 +130,9 @@ class Metrics {
 
   // The handles of one model; the same name gives the same series. max_batch bounds the buckets of
   // the batch-size histogram.
-  std::unique_ptr<ModelMetrics> ForModel(const std::string& model, int max_batch);
+  // `device` as in ModelInfo.
+  std::unique_ptr<ModelMetrics> ForModel(const std::string& model, int max_batch,
+                                         const std::string& device = "cpu");
 
   // Likewise, also of models that have never been served.
   LoadMetrics ForLoads(const std::string& model);

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 
 namespace dla::server {
@@ -87,11 +88,19 @@ absl::StatusOr<std::vector<ModelSource>> FindModelSources(const ServerConfig& co
     }
   }
   std::set<std::string> names;
-  for (const ModelSource& model : models) {
+  for (ModelSource& model : models) {
+    const auto place = config.places.find(model.name);
+    if (place != config.places.end()) model.settings.device = place->second;
     DLA_RETURN_IF_ERROR(CheckName(model.name));
     if (names.insert(model.name).second) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("two models are named \"", model.name, "\"; names must differ"));
+  }
+  for (const auto& [name, device] : config.places) {
+    // With other kinds of control it may come later.
+    if (names.contains(name) || config.model_control != "none") continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--place ", Quoted(absl::StrCat(name, "=", device)), ": there is no model of that name"));
   }
   return models;
 }

@@ -185,6 +185,7 @@ void Replica::AnswerPhotos(Photos photos, TimePoint start, Duration inference) {
   context_.pace.Record(inference, batch_size);
   context_.metrics.inference_seconds->Observe(Seconds(inference));
   context_.metrics.batch_size->Observe(batch_size);
+  if (pass_.times().has_value()) context_.metrics.ObserveStages(*pass_.times());
   BatchTimes times{.photos = batch_size, .inference = inference};
   for (size_t i = 0; i < photos.size(); ++i) {
     BatchQueue::Item& photo = photos[i];

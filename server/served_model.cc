@@ -22,7 +22,7 @@ ServedModel::ServedModel(std::string name, std::string version, std::unique_ptr<
       instance_(NextInstance()),
       options_(options),
       model_(std::move(model)),
-      metrics_(metrics.ForModel(name_, options.queue.max_batch)),
+      metrics_(metrics.ForModel(name_, options.queue.max_batch, model_->info().device)),
       places_({.capacity = options.queue_capacity,
                .owner = absl::StrCat("the queue of model \"", name_, "\""),
                .what = "photos",
