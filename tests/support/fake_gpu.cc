@@ -126,7 +126,7 @@ class FakeReplica final : public gpu::DeviceReplica {
   absl::Status AddStep(int photos) override {
     Require(steps_.empty() || photos < *steps_.begin(), "steps are added from large to small");
     if (network_.card.lost) return Lost();
-    if (photos > network_.card.largest_step || network_.card.replicas_that_fit <= 0) {
+    if (photos > network_.card.largest_step) {
       return absl::ResourceExhaustedError(absl::StrCat(photos, " photos do not fit"));
     }
     steps_.insert(photos);

@@ -26,11 +26,10 @@ FakeCompute FirstByteCompute(int classes, int features);
 // Faults and counts of one card. Thread-safe.
 struct FakeCard {
   std::atomic<int> largest_step = 1 << 20;  // larger ones do not fit its memory
-  std::atomic<int> replicas_that_fit = 1000;
-  std::atomic<bool> lost = false;         // everything fails with UNAVAILABLE
-  std::atomic<bool> no_memory = false;    // launches fail with RESOURCE_EXHAUSTED
-  std::atomic<bool> copies_fail = false;  // the second photo of a batch
-  std::atomic<int> running = 0;           // batches between CopyIn and Wait
+  std::atomic<bool> lost = false;           // everything fails with UNAVAILABLE
+  std::atomic<bool> no_memory = false;      // launches fail with RESOURCE_EXHAUSTED
+  std::atomic<bool> copies_fail = false;    // the second photo of a batch
+  std::atomic<int> running = 0;             // batches between CopyIn and Wait
   std::atomic<int> most_running = 0;
   std::atomic<int> photos_held = 0;  // that Wait has not let go
   std::function<void()> on_wait;     // before Wait returns; may block
