@@ -117,6 +117,7 @@ absl::StatusOr<gpu::Runtime*> MakeRuntime() {
     DLA_ASSIGN_OR_RETURN(gpu::DeviceInfo device, Describe(index));
     devices.push_back(std::move(device));
   }
+  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
   // What fp32 is asked for is fp32; elsewhere cuDNN tries what it has and keeps the fastest.
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);
