@@ -159,6 +159,18 @@ TEST_F(CudaKernelsTest, NormalizationEqualsTheProcessorsInEveryBit) {
   }
 }
 
+TEST_F(CudaKernelsTest, NormalizationRoundsTiesToTheEvenBfloat16) {
+  NormalizeFactors factors{InputSpec()};
+  factors.scale = {1, 1, 1};
+  factors.offset = {256, 256, 256};  // 9 bits for odd pixels, of which bfloat16 holds 8
+  const std::vector<uint8_t> photo = {1, 2, 3, 4, 5, 7};
+  Tensor out(Element::kBf16, 6);
+  ASSERT_TRUE(
+      kernels_.Normalize(photo.data(), 2, factors, Element::kBf16, 3, out.data(), nullptr).ok());
+  const std::vector<float> expected = {256, 258, 260, 260, 260, 264};
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(out.at(i), expected[i]) << i;
+}
+
 TEST_F(CudaKernelsTest, HalvesOfTheShimAreThoseOfIeee754) {
   for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
     const float value = shim::HalfToFloat(static_cast<uint16_t>(bits));
@@ -447,31 +459,36 @@ TEST_F(ResizeKernelsTest, BothOrdersOfPassesAreCovered) {
   InputSpec spec;
   spec.crop_mode = CropMode::kSquash;
   EXPECT_TRUE(gpu::PlanResize(1200, 300, spec)->vertical_pass_first);
+  EXPECT_TRUE(gpu::PlanResize(900, 410, spec)->vertical_pass_first);
   EXPECT_FALSE(gpu::PlanResize(375, 500, spec)->vertical_pass_first);
 }
 
 TEST_F(ResizeKernelsTest, ReadTurnedPhotosAsIfTheyWereUpright) {
-  const Image upright = Photo(300, 410, 8);
-  const InputSpec spec;
-  const auto expected = ResizeAndCrop(upright, spec);
-  ASSERT_TRUE(expected.ok());
-  for (int orientation = 1; orientation <= 8; ++orientation) {
-    // Where EXIF 2.32 says that pixel (y, x) of the upright photo is stored.
-    const bool transposed = orientation >= 5;
-    Image stored = Photo(transposed ? 410 : 300, transposed ? 300 : 410, 0);
-    for (int y = 0; y < 300; ++y) {
-      for (int x = 0; x < 410; ++x) {
-        const int right = 409 - x, down = 299 - y;
-        const std::pair<int, int> places[] = {{},        {y, x}, {y, right}, {down, right},
-                                              {down, x}, {x, y}, {right, y}, {right, down},
-                                              {x, down}};
-        const auto [row, column] = places[orientation];
-        std::copy_n(&upright.pixels[(y * 410 + x) * 3], 3,
-                    &stored.pixels[(row * stored.width + column) * 3]);
+  // The second is so tall that squashing it starts with the vertical pass.
+  for (const auto& [mode, height] : {std::pair{CropMode::kCenter, 300}, {CropMode::kSquash, 900}}) {
+    const Image upright = Photo(height, 410, 8);
+    InputSpec spec;
+    spec.crop_mode = mode;
+    const auto expected = ResizeAndCrop(upright, spec);
+    ASSERT_TRUE(expected.ok());
+    for (int orientation = 1; orientation <= 8; ++orientation) {
+      // Where EXIF 2.32 says that pixel (y, x) of the upright photo is stored.
+      const bool transposed = orientation >= 5;
+      Image stored = Photo(transposed ? 410 : height, transposed ? height : 410, 0);
+      for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < 410; ++x) {
+          const int right = 409 - x, down = height - 1 - y;
+          const std::pair<int, int> places[] = {{},        {y, x}, {y, right}, {down, right},
+                                                {down, x}, {x, y}, {right, y}, {right, down},
+                                                {x, down}};
+          const auto [row, column] = places[orientation];
+          std::copy_n(&upright.pixels[(y * 410 + x) * 3], 3,
+                      &stored.pixels[(row * stored.width + column) * 3]);
+        }
       }
+      const std::vector<uint8_t> out = Resized(stored, orientation, spec);
+      EXPECT_TRUE(std::equal(out.begin(), out.end(), expected->pixels.begin())) << orientation;
     }
-    const std::vector<uint8_t> out = Resized(stored, orientation, spec);
-    EXPECT_TRUE(std::equal(out.begin(), out.end(), expected->pixels.begin())) << orientation;
   }
 }
 
