@@ -1,3 +1,4 @@
+include_guard(GLOBAL)
 # LibTorch out of the PyPI wheel as an imported target. The wheel's own find_package(Torch) insists
 # on a CUDA toolkit. Its include folder also ships old protobuf headers, hence -idirafter.
 if(NOT EXISTS "${DLA_LIBTORCH_ROOT}/torch/lib/libtorch_cpu.so")

@@ -1,26 +1,18 @@
 #include "model/cuda/kernel_module.h"
 
 #include "absl/strings/str_cat.h"
+#include "model/cuda/device_status.h"
 #include "model/status_macros.h"
 
 namespace dla::cuda {
 
-absl::Status CheckCuda(cudaError_t error, absl::string_view doing) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  (void)cudaGetLastError();
-  const std::string message =
-      absl::StrCat(doing, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
-  if (error == cudaErrorMemoryAllocation) return absl::ResourceExhaustedError(message);
-  return absl::InternalError(message);
-}
-
 OnDevice::OnDevice(int device) {
-  status_ = CheckCuda(cudaGetDevice(&before_), "asking for the current device");
+  status_ = DeviceStatus(cudaGetDevice(&before_), "asking for the current device");
   if (!status_.ok()) return;
   if (before_ == device) {
     before_ = -1;
   } else {
-    status_ = CheckCuda(cudaSetDevice(device), absl::StrCat("choosing device ", device));
+    status_ = DeviceStatus(cudaSetDevice(device), absl::StrCat("choosing device ", device));
   }
 }
 
@@ -34,11 +26,11 @@ absl::StatusOr<std::unique_ptr<KernelModule>> KernelModule::Compile(const Nvrtc&
                                                                     int device) {
   int major = 0, minor = 0;
   DLA_RETURN_IF_ERROR(
-      CheckCuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-                "asking for the compute capability"));
+      DeviceStatus(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                   "asking for the compute capability"));
   DLA_RETURN_IF_ERROR(
-      CheckCuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-                "asking for the compute capability"));
+      DeviceStatus(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+                   "asking for the compute capability"));
   DLA_ASSIGN_OR_RETURN(const KernelImage image, nvrtc.Compile(source, name, major, minor));
   const OnDevice on_device(device);
   DLA_RETURN_IF_ERROR(on_device.status());
@@ -47,7 +39,7 @@ absl::StatusOr<std::unique_ptr<KernelModule>> KernelModule::Compile(const Nvrtc&
 
 absl::StatusOr<std::unique_ptr<KernelModule>> KernelModule::Load(const KernelImage& image) {
   cudaLibrary_t library = nullptr;
-  DLA_RETURN_IF_ERROR(CheckCuda(
+  DLA_RETURN_IF_ERROR(DeviceStatus(
       cudaLibraryLoadData(&library, image.bytes.data(), nullptr, nullptr, 0, nullptr, nullptr, 0),
       "loading kernels"));
   return std::unique_ptr<KernelModule>(new KernelModule(library));
@@ -57,8 +49,8 @@ KernelModule::~KernelModule() { (void)cudaLibraryUnload(library_); }
 
 absl::StatusOr<cudaKernel_t> KernelModule::Find(const std::string& name) const {
   cudaKernel_t kernel = nullptr;
-  DLA_RETURN_IF_ERROR(CheckCuda(cudaLibraryGetKernel(&kernel, library_, name.c_str()),
-                                absl::StrCat("finding the kernel ", name)));
+  DLA_RETURN_IF_ERROR(DeviceStatus(cudaLibraryGetKernel(&kernel, library_, name.c_str()),
+                                   absl::StrCat("finding the kernel ", name)));
   return kernel;
 }
 

@@ -8,15 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "model/cuda/nvrtc.h"
 
 namespace dla::cuda {
-
-// OK, or INTERNAL with CUDA's name for the error and its words; RESOURCE_EXHAUSTED out of memory.
-// `doing` begins the message. Takes the error off the thread, so that the next call does not
-// report it again; one that a kernel left behind stays with the device for good.
-absl::Status CheckCuda(cudaError_t error, absl::string_view doing);
 
 // The device of the calling thread, until the end of the scope.
 class OnDevice {
@@ -53,18 +47,5 @@ class KernelModule {
   explicit KernelModule(cudaLibrary_t library) : library_(library) {}
   const cudaLibrary_t library_;
 };
-
-// Puts a launch of `blocks` times `threads` threads on `stream`. Arguments must have exactly the
-// types of the kernel's parameters. May be captured into a graph, once the kernel has been launched
-// outside of one: the first launch on a device may have to load it.
-template <typename... Args>
-absl::Status Launch(cudaKernel_t kernel, unsigned blocks, unsigned threads, cudaStream_t stream,
-                    Args... args) {
-  void* pointers[] = {&args...};
-  // CUDA takes such a handle for a function's address.
-  return CheckCuda(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks, 1, 1),
-                                    dim3(threads, 1, 1), pointers, 0, stream),
-                   "launching a kernel");
-}
 
 }  // namespace dla::cuda
