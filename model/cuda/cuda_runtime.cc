@@ -13,6 +13,7 @@
 #include "model/cuda/cuda_network.h"
 #include "model/cuda/device_kernels.h"
 #include "model/cuda/device_status.h"
+#include "model/cuda/nvjpeg_decoder.h"
 #include "model/gpu/plugin.h"
 #include "model/status_macros.h"
 
@@ -83,6 +84,16 @@ class CudaRuntime final : public gpu::Runtime {
       return absl::OkStatus();
     }));
     return network;
+  }
+
+  absl::StatusOr<std::vector<gpu::NamedJpegDecoder>> MakeJpegDecoders(
+      const std::vector<int>& devices, int threads) override {
+    std::vector<DecodingDevice> with_kernels;
+    for (const int device : devices) {
+      DLA_ASSIGN_OR_RETURN(std::shared_ptr<const PixelKernels> kernels, KernelsOf(device));
+      with_kernels.emplace_back(devices_[device].index, std::move(kernels));
+    }
+    return MakeNvjpegDecoders(with_kernels, threads);
   }
 
   absl::StatusOr<std::shared_ptr<void>> AllocatePinned(size_t bytes) override {

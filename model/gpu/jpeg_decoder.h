@@ -2,13 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "model/gpu/resize_plan.h"
-#include "model/input_spec.h"
-#include "model/preprocess.h"
 
 namespace dla::gpu {
 
@@ -21,16 +20,6 @@ struct JpegPhoto {
   ResizePlan plan;      // of the upright photo
 };
 
-// Larger ones would keep more of the card's memory for each decoding thread than they are worth.
-inline constexpr int64_t kMaxJpegPixels = 16'000'000;
-
-// Takes on photos that every decoder agrees about: baseline, 8 bits, YCbCr at 4:4:4, 4:2:2 or
-// 4:2:0, one scan, complete, within the options' limits and kMaxJpegPixels. UNIMPLEMENTED, with the
-// reason, for all else, be it unusual or wrong: LoadImage will decode it or say what is wrong.
-// `bytes` outlives the result. Thread-safe.
-absl::StatusOr<JpegPhoto> PlanJpeg(absl::string_view bytes, const InputSpec& spec,
-                                   const LoadImageOptions& options);
-
 // Thread-safe; as many threads as it was made for decode at the same time.
 class JpegDecoder {
  public:
@@ -41,6 +30,11 @@ class JpegDecoder {
   // Returns when they are there; after an error nothing is written any more, either.
   // UNIMPLEMENTED: not this photo. UNAVAILABLE: no photo any more. Others: this one failed.
   virtual absl::Status Decode(const JpegPhoto& photo, uint8_t* out) = 0;
+};
+
+struct NamedJpegDecoder {
+  std::string name;  // for the log: "nvjpeg (engines)"
+  std::unique_ptr<JpegDecoder> decoder;
 };
 
 }  // namespace dla::gpu

@@ -1,5 +1,7 @@
-// What PlanJpeg looks at. Sources: ITU-T T.81 annex B, JFIF 1.02, libjpeg-turbo's libjpeg.txt
-// ("Special color spaces") for how a colour space is told.
+// Sources: ITU-T T.81 annex B, JFIF 1.02, libjpeg-turbo's libjpeg.txt ("Special color spaces") for
+// how a colour space is told.
+#include "model/gpu/plain_jpeg.h"
+
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -11,7 +13,6 @@
 #include "model/codec/exif.h"
 #include "model/codec/image_size.h"
 #include "model/codec/turn.h"
-#include "model/gpu/jpeg_decoder.h"
 #include "model/status_macros.h"
 
 namespace dla::gpu {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/folded_conv.h"
+#include "model/gpu/jpeg_decoder.h"
 #include "model/input_spec.h"
 #include "model/layout.h"
 #include "model/model.h"
@@ -106,6 +107,14 @@ class Runtime {
                                                               TensorSource source,
                                                               const InputSpec& input,
                                                               GpuElement element) = 0;
+
+  // Decoders of JPEGs on these devices, in turn, for so many threads at a time: one for each way
+  // that the cards know. UNIMPLEMENTED: none knows any. NOT_FOUND: the library for it is not
+  // installed.
+  virtual absl::StatusOr<std::vector<NamedJpegDecoder>> MakeJpegDecoders(
+      [[maybe_unused]] const std::vector<int>& devices, [[maybe_unused]] int threads) {
+    return absl::UnimplementedError("no decoders");
+  }
 
   // Memory of the host that cards read without a detour. Freed with the last pointer.
   virtual absl::StatusOr<std::shared_ptr<void>> AllocatePinned(size_t bytes) = 0;
