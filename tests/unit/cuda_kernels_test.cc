@@ -1,17 +1,5 @@
 // Runs the kernels' own source on the processor, through the same calls that launch it on a card.
-#include "tests/support/cuda_shim.h"
-
-namespace dla::shim::source {
-using std::exp;
-inline unsigned FloatBits(float value) { return std::bit_cast<unsigned>(value); }
-inline float FloatOf(unsigned bits) { return std::bit_cast<float>(bits); }
-struct alignas(16) Vector {
-  unsigned words[4];
-};
-#include "model/cuda/pixel_kernels.cu"
-}  // namespace dla::shim::source
-
-#undef blockIdx
+#include "model/cuda/pixel_kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -22,52 +10,14 @@ struct alignas(16) Vector {
 #include <string>
 #include <vector>
 
-#include "model/cuda/pixel_kernels.h"
 #include "model/normalize.h"
 #include "model/preprocess.h"
 #include "model/top_k.h"
+#include "tests/support/cuda_shim.h"
+#include "tests/support/shim_launcher.h"
 
 namespace dla::cuda {
 namespace {
-
-// Where a card would be.
-class ShimLauncher : public KernelLauncher {
- public:
-  absl::Status Launch(int kernel, unsigned blocks, unsigned threads, void** args,
-                      Stream) const override {
-    const std::string name = PixelKernels::KernelNames()[kernel];
-#define KERNEL(symbol, kind)                                                  \
-  if (name == #symbol) {                                                      \
-    shim::Run(shim::source::symbol, shim::Kind::kind, blocks, threads, args); \
-    return absl::OkStatus();                                                  \
-  }
-    KERNEL(normalize_fp16_3, kThreads)
-    KERNEL(normalize_fp16_4, kThreads)
-    KERNEL(normalize_fp16_8, kThreads)
-    KERNEL(normalize_bf16_3, kThreads)
-    KERNEL(normalize_bf16_4, kThreads)
-    KERNEL(normalize_bf16_8, kThreads)
-    KERNEL(normalize_fp32_3, kThreads)
-    KERNEL(normalize_fp32_4, kThreads)
-    KERNEL(normalize_fp32_8, kThreads)
-    KERNEL(max_pool_fp16, kThreads)
-    KERNEL(max_pool_bf16, kThreads)
-    KERNEL(max_pool_fp32, kThreads)
-    KERNEL(finish_conv_fp16, kThreads)
-    KERNEL(finish_conv_bf16, kThreads)
-    KERNEL(finish_conv_fp32, kThreads)
-    KERNEL(concat, kThreads)
-    KERNEL(global_average_fp16, kThreads)
-    KERNEL(global_average_bf16, kThreads)
-    KERNEL(global_average_fp32, kThreads)
-    KERNEL(top_k, kPhases)
-    KERNEL(resize_rows, kThreads)
-    KERNEL(resize_columns, kThreads)
-    KERNEL(fill_pixels, kThreads)
-#undef KERNEL
-    return absl::NotFoundError(name);
-  }
-};
 
 // A tensor as the kernels want it, in the element type's bits.
 class Tensor {
@@ -111,7 +61,10 @@ class Tensor {
  private:
   const Element element_;
   const size_t size_;
-  std::vector<shim::source::Vector> words_;
+  struct alignas(16) Word {
+    uint8_t bytes[16];
+  };
+  std::vector<Word> words_;
 };
 
 constexpr Element kElements[] = {Element::kFp16, Element::kBf16, Element::kFp32};
