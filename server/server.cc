@@ -12,6 +12,7 @@
 #include "server/classifier_service.h"
 #include "server/credential_files.h"
 #include "server/gatekeeper.h"
+#include "server/gpu_metrics.h"
 #include "server/grpc_door.h"
 #include "server/health_publisher.h"
 #include "server/http_call.h"
@@ -61,6 +62,7 @@ struct Server::Parts {
   Parts(const ServerConfig& config, const ServerDependencies& dependencies, const ThreadPlan& plan,
         std::unique_ptr<CredentialFiles> credential_files)
       : process_metrics(std::make_shared<ProcessMetrics>()),
+        gpu_metrics(std::make_shared<GpuMetrics>(dependencies.gpus)),
         unknown_model(metrics.ForUnknownModel()),
         budgets({.requests = config.max_requests_in_flight,
                  .bytes = config.max_bytes_in_flight,
@@ -103,14 +105,18 @@ struct Server::Parts {
 
   void AddPage(httplib::Server& http_server) {
     AddPageRoutes(http_server);
-    AddMetricsRoute(http_server, {metrics.registry(), process_metrics},
-                    [this](const httplib::Request& request) {
-                      return AdmitHttp(context, request, Scope::kInfer, "HttpMetrics").status();
-                    });
+    AddMetricsRoute(http_server, collectables(), [this](const httplib::Request& request) {
+      return AdmitHttp(context, request, Scope::kInfer, "HttpMetrics").status();
+    });
+  }
+
+  std::vector<std::shared_ptr<prometheus::Collectable>> collectables() const {
+    return {metrics.registry(), process_metrics, gpu_metrics};
   }
 
   Metrics metrics;
   const std::shared_ptr<ProcessMetrics> process_metrics;
+  const std::shared_ptr<GpuMetrics> gpu_metrics;
   const std::unique_ptr<RequestMetrics> unknown_model;
   Budgets budgets;
   const std::unique_ptr<ResponseCache> cache;  // null: none
@@ -188,9 +194,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config
       parts->metrics_http,
       HttpServer::Start(
           {.address = config.metrics_address, .purpose = "metrics", .flag = "--metrics-address"},
-          [&parts](httplib::Server& http) {
-            AddMetricsRoute(http, {parts->metrics.registry(), parts->process_metrics});
-          }));
+          [&parts](httplib::Server& http) { AddMetricsRoute(http, parts->collectables()); }));
   DLA_ASSIGN_OR_RETURN(parts->http,
                        HttpServer::Start({.address = config.http_address,
                                           .purpose = "HTTP",

@@ -5,10 +5,12 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/clock.h"
 #include "server/config.h"
+#include "server/gpu_device.h"
 #include "server/model_loader.h"
 #include "server/pipeline.h"
 
@@ -21,6 +23,7 @@ struct ServerDependencies {
   DecodeFunction decode;
   PixelsFunction count_pixels = nullptr;
   std::function<void()> prepare_decode_thread;  // may be empty
+  std::vector<GpuDevice> gpus = {};             // those that models may be put on
   Clock& clock = Clock::Real();
 };
 
