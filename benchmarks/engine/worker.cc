@@ -1,6 +1,6 @@
 // Runs one model folder for compare.py, which asks by lines on standard input, so that the model
 // stays loaded, and its threads asleep, while other engines are measured:
-//   dla_engine_worker MODEL_FOLDER fp32|bf16
+//   dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 [DEVICE]
 //   check PHOTOS N            {"logits": [[...], ...]} of the N photos in a file of raw RGB bytes
 //   measure B R C SECONDS     {"images_per_second": ..., "cpu_ms_per_image": ..., "batches": ...}
 // measure has R replicas at once classify batches of B photos with C compute threads each.
@@ -106,23 +106,30 @@ nlohmann::json Measure(const dla::Model& model, size_t batch, int replicas, int 
           {"batches", batches.load()}};
 }
 
+dla::Precision PrecisionOf(const std::string& name) {
+  if (name == "fp16") return dla::Precision::kFp16;
+  return name == "bf16" ? dla::Precision::kBf16 : dla::Precision::kFp32;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16\n";
+  if (argc < 3 || argc > 4) {
+    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 [DEVICE]\n";
     return 2;
   }
   dla::KeepFreedMemory();
-  const std::string precision = argv[2];
   const auto model = dla::LoadModel(
-      argv[1], {.device = "cpu",
-                .precision = precision == "bf16" ? dla::Precision::kBf16 : dla::Precision::kFp32});
+      argv[1], {.device = argc == 4 ? argv[3] : "cpu", .precision = PrecisionOf(argv[2])});
   if (!model.ok()) {
     std::cerr << "dla_engine_worker: " << model.status().message() << "\n";
     return 1;
   }
-  std::cout << nlohmann::json{{"ready", (*model)->info().precision}} << std::endl;
+  const dla::ModelInfo& info = (*model)->info();
+  std::cout << nlohmann::json{{"ready", info.precision},
+                              {"device", info.device},
+                              {"engine", info.engine}}
+            << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::string command, file;
