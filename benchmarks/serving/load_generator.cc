@@ -25,11 +25,12 @@ namespace {
 using dla::bench::LoadTarget;
 
 struct Flags {
-  std::string dla, kserve, http;  // exactly one is set
+  std::string dla, kserve, http, pixels_of;  // exactly one is set
   std::string model;
   std::string photos;
   dla::bench::LoadPlan plan;
   dla::bench::DlaRequestOptions request;
+  dla::bench::PixelsOptions pixels;
   pid_t server_pid = 0;
   bool answers = false;
 };
@@ -63,6 +64,9 @@ absl::StatusOr<std::unique_ptr<LoadTarget>> Connect(const Flags& flags, const Ph
     return dla::bench::MakeDlaTarget(flags.dla, flags.model, photos.bytes, flags.request);
   if (!flags.kserve.empty()) {
     return dla::bench::MakeKserveTarget(flags.kserve, flags.model, photos.bytes);
+  }
+  if (!flags.pixels_of.empty()) {
+    return dla::bench::MakePixelsTarget(flags.pixels_of, flags.model, flags.pixels);
   }
   return dla::bench::MakeHttpTarget(flags.http, photos.bytes);
 }
@@ -129,7 +133,9 @@ nlohmann::json Measure(LoadTarget& target, const Flags& flags) {
   observer.end = [&] { end = Readings::Now(flags.server_pid); };
   const auto result = RunLoad(target, flags.plan, observer);
   const bool open_loop = flags.plan.in_flight == 0;
-  const auto summary = Summarize(result, open_loop);
+  auto summary = Summarize(result, open_loop);
+  summary.images *= flags.pixels.photos_per_request;
+  summary.images_per_second *= flags.pixels.photos_per_request;
 
   const auto refusals = SummarizeRefusals(result);
   const double wall = std::chrono::duration<double>(end.time - begin.time).count();
@@ -171,7 +177,8 @@ nlohmann::json Measure(LoadTarget& target, const Flags& flags) {
 }
 
 absl::StatusOr<nlohmann::json> Run(const Flags& flags) {
-  auto photos = ReadPhotos(flags.photos);
+  absl::StatusOr<Photos> photos = Photos();
+  if (flags.pixels_of.empty()) photos = ReadPhotos(flags.photos);
   if (!photos.ok()) return photos.status();
   auto target = Connect(flags, *photos);
   if (!target.ok()) return target.status();
@@ -191,8 +198,24 @@ int main(int argc, char** argv) {
   server->add_option("--dla", flags.dla, "host:port that speaks dla.v1");
   server->add_option("--kserve", flags.kserve, "host:port that speaks the Open Inference Protocol");
   server->add_option("--http", flags.http, "http://host:port/path that photos are posted to");
+  auto* pixels =
+      server->add_option("--pixels", flags.pixels_of,
+                         "host:port of a dla-server that gets raw pixels instead of photos");
   app.add_option("--model", flags.model, "name of the model, not for --http");
-  app.add_option("--photos", flags.photos, "folder of .jpg files, sent in turn")->required();
+  app.add_option("--photos", flags.photos, "folder of .jpg files, sent in turn; not for --pixels");
+  app.add_option("--side", flags.pixels.side, "pixels of each side, for --pixels")
+      ->check(CLI::Range(32, 4096))
+      ->needs(pixels);
+  app.add_option("--photos-per-request", flags.pixels.photos_per_request,
+                 "for --pixels; latencies are those of requests")
+      ->check(CLI::Range(1, 256))
+      ->needs(pixels);
+  app.add_flag("--shared-memory", flags.pixels.shared_memory,
+               "pixels do not travel with the requests, for --pixels")
+      ->needs(pixels);
+  app.add_option("--connections", flags.request.connections,
+                 "each with a thread of its own, for --dla and --pixels")
+      ->check(CLI::Range(1, 64));
   auto* what = app.add_option_group("load")->require_option(1);
   what->add_option("--in-flight", flags.plan.in_flight, "closed loop: requests at any time")
       ->check(CLI::Range(1, 512));
@@ -212,6 +235,11 @@ int main(int argc, char** argv) {
   app.add_option("--server-pid", flags.server_pid,
                  "also tell CPU and memory of this process and all that it started");
   CLI11_PARSE(app, argc, argv);
+  flags.pixels.connections = flags.request.connections;
+  if (flags.pixels_of.empty() && flags.photos.empty()) {
+    std::cerr << "dla_load_generator: --photos names no folder\n";
+    return 2;
+  }
 
   const auto json = Run(flags);
   if (!json.ok()) {

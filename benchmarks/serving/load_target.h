@@ -43,6 +43,7 @@ class LoadTarget {
 struct DlaRequestOptions {
   std::string client;  // metadata "client-id" of every request, unless it is empty
   bool bulk = false;
+  int connections = 1;
 };
 
 // dla.v1.Classifier/Classify at host:port.
@@ -54,6 +55,21 @@ std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std:
 // IMAGE and answers with kTopK BYTES elements named TOP, "probability:index:label" each.
 std::unique_ptr<LoadTarget> MakeKserveTarget(const std::string& address, const std::string& model,
                                              const std::vector<std::string>& photos);
+
+struct PixelsOptions {
+  int side = 256;              // pixels; what the model resizes photos to costs the server least
+  int photos_per_request = 1;  // at most 256
+  bool shared_memory = false;  // the server was started with --allow-shared-memory true
+  int connections = 1;
+};
+
+// The same call of a dla-server with raw RGB as the input "pixels": photos that need no decoding.
+// Pictures are made here. Each Send is a request of photos_per_request of them; the answer is that
+// to the first one. With shared memory the pictures do not travel with the requests, and errors are
+// those of making and registering it.
+absl::StatusOr<std::unique_ptr<LoadTarget>> MakePixelsTarget(const std::string& address,
+                                                             const std::string& model,
+                                                             const PixelsOptions& options);
 
 // POST of the photo to `url` ("http://host:port/path"), one connection for each request in flight.
 // The answer is [{"index": 207, "label": "...", "probability": 0.5}, ...].

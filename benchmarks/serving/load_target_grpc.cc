@@ -1,3 +1,6 @@
+#include "benchmarks/serving/load_target_grpc.h"
+
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -7,7 +10,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "benchmarks/serving/load_target.h"
 #include "dla/v1/classifier.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
@@ -15,9 +17,6 @@
 #include "inference/grpc_service.pb.h"
 
 namespace dla::bench {
-namespace {
-
-using ParseAnswer = absl::StatusOr<Answer> (*)(grpc::ByteBuffer&);
 
 grpc::ByteBuffer ToBuffer(const google::protobuf::MessageLite& message) {
   const grpc::Slice slice(message.SerializeAsString());
@@ -30,6 +29,8 @@ absl::Status FromBuffer(grpc::ByteBuffer& buffer, google::protobuf::MessageLite&
              ? absl::OkStatus()
              : absl::InternalError("the answer is not the message that it should be");
 }
+
+namespace {
 
 absl::StatusOr<Answer> ParseDlaAnswer(grpc::ByteBuffer& buffer) {
   v1::ClassifyResponse response;
@@ -74,13 +75,12 @@ absl::StatusOr<Answer> ParseKserveAnswer(grpc::ByteBuffer& buffer) {
 // shares its cores with the server should cost.
 class GrpcTarget final : public LoadTarget {
  public:
-  GrpcTarget(const std::string& address, std::string method, std::vector<grpc::ByteBuffer> requests,
-             ParseAnswer parse, std::string client = "")
-      : method_(std::move(method)),
-        client_(std::move(client)),
-        requests_(std::move(requests)),
-        parse_(parse),
-        stub_(Connect(address)),
+  GrpcTarget(const GrpcTargetOptions& options, const std::vector<grpc::ByteBuffer>& requests)
+      : method_(options.method),
+        client_(options.client),
+        requests_(requests),
+        parse_(options.parse),
+        stub_(Connect(options.address)),
         thread_([this] { Receive(); }) {}
 
   ~GrpcTarget() override {
@@ -111,6 +111,7 @@ class GrpcTarget final : public LoadTarget {
   static std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
     return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   }
 
@@ -131,13 +132,38 @@ class GrpcTarget final : public LoadTarget {
   const std::string method_;
   const std::string client_;
   const std::vector<grpc::ByteBuffer> requests_;
-  const ParseAnswer parse_;
+  const std::function<absl::StatusOr<Answer>(grpc::ByteBuffer&)> parse_;
   grpc::CompletionQueue queue_;
   grpc::GenericStub stub_;
   std::thread thread_;
 };
 
+// Several connections.
+class ManyTargets final : public LoadTarget {
+ public:
+  explicit ManyTargets(std::vector<std::unique_ptr<LoadTarget>> targets)
+      : targets_(std::move(targets)) {}
+
+  void Send(size_t photo, Done done) override {
+    targets_[next_++ % targets_.size()]->Send(photo, std::move(done));
+  }
+
+ private:
+  std::atomic<size_t> next_ = 0;
+  const std::vector<std::unique_ptr<LoadTarget>> targets_;
+};
+
 }  // namespace
+
+std::unique_ptr<LoadTarget> MakeGrpcTarget(const GrpcTargetOptions& options,
+                                           const std::vector<grpc::ByteBuffer>& requests) {
+  std::vector<std::unique_ptr<LoadTarget>> targets;
+  for (int i = 0; i < options.connections; ++i) {
+    targets.push_back(std::make_unique<GrpcTarget>(options, requests));
+  }
+  if (targets.size() == 1) return std::move(targets.front());
+  return std::make_unique<ManyTargets>(std::move(targets));
+}
 
 std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std::string& model,
                                           const std::vector<std::string>& photos,
@@ -151,8 +177,12 @@ std::unique_ptr<LoadTarget> MakeDlaTarget(const std::string& address, const std:
     request.set_top_k(kTopK);
     requests.push_back(ToBuffer(request));
   }
-  return std::make_unique<GrpcTarget>(address, "/dla.v1.Classifier/Classify", std::move(requests),
-                                      ParseDlaAnswer, options.client);
+  return MakeGrpcTarget({.address = address,
+                         .method = "/dla.v1.Classifier/Classify",
+                         .parse = ParseDlaAnswer,
+                         .client = options.client,
+                         .connections = options.connections},
+                        requests);
 }
 
 std::unique_ptr<LoadTarget> MakeKserveTarget(const std::string& address, const std::string& model,
@@ -173,8 +203,10 @@ std::unique_ptr<LoadTarget> MakeKserveTarget(const std::string& address, const s
     raw->append(photo);
     requests.push_back(ToBuffer(request));
   }
-  return std::make_unique<GrpcTarget>(address, "/inference.GRPCInferenceService/ModelInfer",
-                                      std::move(requests), ParseKserveAnswer);
+  return MakeGrpcTarget({.address = address,
+                         .method = "/inference.GRPCInferenceService/ModelInfer",
+                         .parse = ParseKserveAnswer},
+                        requests);
 }
 
 }  // namespace dla::bench

@@ -6,11 +6,14 @@
 #include <httplib.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <mutex>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -109,6 +112,108 @@ TEST(LoadTargetTest, ReadsWhatKserveAnswers) {
   for (const size_t broken : {1, 2, 3}) {
     EXPECT_EQ(Ask(*target, broken).status().code(), absl::StatusCode::kInternal) << broken;
   }
+}
+
+// Answers with the index 7 and others, and keeps what it was asked.
+class Pixels final : public inference::GRPCInferenceService::Service {
+ public:
+  struct Seen {
+    inference::ModelInferRequest request;
+    std::string peer;
+  };
+  std::vector<Seen> seen() {
+    const std::lock_guard lock(mutex_);
+    return seen_;
+  }
+  std::string region;       // as registered
+  std::string first_bytes;  // of the shared memory
+  uint64_t region_bytes = 0;
+
+ private:
+  grpc::Status SystemSharedMemoryRegister(
+      grpc::ServerContext*, const inference::SystemSharedMemoryRegisterRequest* request,
+      inference::SystemSharedMemoryRegisterResponse*) override {
+    region = request->name();
+    region_bytes = request->byte_size();
+    std::ifstream memory("/dev/shm" + request->key(), std::ios::binary);
+    first_bytes.assign(std::istreambuf_iterator<char>(memory), {});
+    return first_bytes.size() == region_bytes
+               ? grpc::Status::OK
+               : grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "wrong size");
+  }
+
+  grpc::Status ModelInfer(grpc::ServerContext* context, const inference::ModelInferRequest* request,
+                          inference::ModelInferResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    seen_.push_back({*request, context->peer()});
+    const int64_t photos = request->model_name() == "short" ? 1 : request->inputs(0).shape(0);
+    std::vector<int32_t> indices(photos * kTopK, 7);
+    response->add_raw_output_contents(reinterpret_cast<const char*>(indices.data()),
+                                      indices.size() * sizeof(int32_t));
+    return grpc::Status::OK;
+  }
+
+  std::mutex mutex_;
+  std::vector<Seen> seen_;
+};
+
+TEST(LoadTargetTest, SendsPixelsThatDifferFromRequestToRequest) {
+  Pixels service;
+  const GrpcServer server(service);
+  const auto target =
+      MakePixelsTarget(server.address(), "dla34", {.side = 8, .photos_per_request = 3}).value();
+  for (size_t photo : {0, 1}) {
+    const auto answer = Ask(*target, photo);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    ASSERT_EQ(answer->size(), static_cast<size_t>(kTopK));
+    EXPECT_EQ(answer->front().index, 7);
+  }
+  const auto seen = service.seen();
+  ASSERT_EQ(seen.size(), 2u);
+  const auto& input = seen[0].request.inputs(0);
+  EXPECT_EQ(input.name(), "pixels");
+  EXPECT_EQ(input.datatype(), "UINT8");
+  EXPECT_THAT(input.shape(), testing::ElementsAre(3, 8, 8, 3));
+  EXPECT_EQ(seen[0].request.raw_input_contents(0).size(), 3u * 8 * 8 * 3);
+  EXPECT_NE(seen[0].request.raw_input_contents(0), seen[1].request.raw_input_contents(0));
+}
+
+TEST(LoadTargetTest, PutsPixelsIntoSharedMemoryThatGoesAway) {
+  Pixels service;
+  const GrpcServer server(service);
+  const PixelsOptions options = {.side = 8, .photos_per_request = 2, .shared_memory = true};
+  {
+    const auto target = MakePixelsTarget(server.address(), "dla34", options).value();
+    ASSERT_TRUE(Ask(*target, 1).ok());
+    const auto seen = service.seen();
+    EXPECT_EQ(seen[0].request.raw_input_contents_size(), 0);
+    const auto& parameters = seen[0].request.inputs(0).parameters();
+    EXPECT_EQ(parameters.at("shared_memory_region").string_param(), service.region);
+    EXPECT_EQ(parameters.at("shared_memory_byte_size").int64_param(), 2 * 8 * 8 * 3);
+    EXPECT_EQ(parameters.at("shared_memory_offset").int64_param(), 2 * 8 * 8 * 3);
+    EXPECT_GE(service.region_bytes, 2u * 2 * 8 * 8 * 3);
+    EXPECT_TRUE(std::filesystem::exists("/dev/shm" + service.region));
+  }
+  EXPECT_FALSE(std::filesystem::exists("/dev/shm" + service.region));
+}
+
+TEST(LoadTargetTest, AnAnswerForFewerPhotosThanWereSentIsAnError) {
+  Pixels service;
+  const GrpcServer server(service);
+  const auto target =
+      MakePixelsTarget(server.address(), "short", {.side = 8, .photos_per_request = 2}).value();
+  EXPECT_EQ(Ask(*target, 0).status().code(), absl::StatusCode::kInternal);
+}
+
+TEST(LoadTargetTest, UsesAsManyConnectionsAsItIsTold) {
+  Pixels service;
+  const GrpcServer server(service);
+  const auto target =
+      MakePixelsTarget(server.address(), "dla34", {.side = 8, .connections = 3}).value();
+  for (size_t photo = 0; photo < 6; ++photo) ASSERT_TRUE(Ask(*target, photo).ok());
+  std::set<std::string> peers;
+  for (const auto& seen : service.seen()) peers.insert(seen.peer);
+  EXPECT_EQ(peers.size(), 3u);
 }
 
 class HttpTargetTest : public ::testing::Test {
