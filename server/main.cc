@@ -51,19 +51,22 @@ absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& 
   return dla::RunSelfTest(model, photos);
 }
 
-// Which cards there are, or why none can be used.
-void LogDevices() {
+// Which cards there are; logs them, or why none can be used.
+std::vector<dla::server::GpuDevice> FindGpus() {
+  std::vector<dla::server::GpuDevice> gpus;
   const auto runtime = dla::gpu::FindRuntime();
   if (!runtime.ok()) {
     spdlog::info("devices cuda=0 cpu=yes why={}",
                  dla::server::LogValue(runtime.status().message()));
-    return;
+    return gpus;
   }
   for (const dla::gpu::DeviceInfo& device : (*runtime)->devices()) {
     spdlog::info("device cuda:{} name={} capability={} memory_bytes={} pci={}", device.index,
                  dla::server::LogValue(device.name), device.capability, device.memory_bytes,
                  device.pci_bus_id);
+    gpus.push_back({.label = std::to_string(device.index), .pci_bus_id = device.pci_bus_id});
   }
+  return gpus;
 }
 
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
@@ -71,7 +74,8 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
           .self_test = SelfTest,
           .decode = dla::server::RealDecode(config),
           .count_pixels = dla::server::RealCountPixels(config),
-          .prepare_decode_thread = [] { dla::UseThreads(1); }};
+          .prepare_decode_thread = [] { dla::UseThreads(1); },
+          .gpus = FindGpus()};
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
@@ -126,7 +130,6 @@ int main(int argc, char** argv) {
   dla::server::SetUpLogging("dla-server", config.log_level);
   dla::KeepFreedMemory();
   const sigset_t signals = BlockSignals();
-  LogDevices();
 
   auto server = dla::server::Server::Start(config, Dependencies(config));
   if (!server.ok()) {

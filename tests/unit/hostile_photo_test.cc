@@ -127,7 +127,7 @@ TEST(HostilePhotoTest, LeavesAloneWhatInflatesBehindTheLastRowOfAPng) {
   EXPECT_LT(TimesAsked(png), 40);  // all of it would be over 200
   const absl::StatusOr<DecodedImage> photo = DecodeImage(png, {});
   ASSERT_TRUE(photo.ok()) << photo.status();
-  EXPECT_EQ(photo->image.pixels, std::vector<uint8_t>(3, 0));
+  EXPECT_EQ(photo->image.pixels, Pixels(3, 0));
 
   DecodeOptions options;
   int left = 3;
@@ -172,7 +172,7 @@ TEST(HostilePhotoTest, TakesPaletteIndicesBeyondThePaletteForBlack) {
       PngChunk("IDAT", Deflate(std::string("\0\1\2\x80\xff", 5))) + PngChunk("IEND", "");
   const absl::StatusOr<DecodedImage> photo = DecodeImage(png, {});
   ASSERT_TRUE(photo.ok()) << photo.status();
-  EXPECT_EQ(photo->image.pixels, (std::vector<uint8_t>{20, 21, 22, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(photo->image.pixels, (Pixels{20, 21, 22, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
 }
 
 // Directories that follow, hold or overlap themselves, and counts that no block can hold.
