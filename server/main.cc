@@ -51,22 +51,40 @@ absl::Status SelfTest(const dla::server::ModelFolder& folder, const dla::Model& 
   return dla::RunSelfTest(model, photos);
 }
 
-// Which cards there are; logs them, or why none can be used.
-std::vector<dla::server::GpuDevice> FindGpus() {
+// Whether a model may be put on a card.
+bool MayUseGpus(const ServerConfig& config) {
+  bool may = config.defaults.device != "cpu";
+  for (const auto& model : config.models) may = may || model.settings.device != "cpu";
+  for (const auto& [model, device] : config.places) may = may || device != "cpu";
+  return may;
+}
+
+// Which cards there are, for their metrics.
+std::vector<dla::server::GpuDevice> FindGpus(const ServerConfig& config) {
   std::vector<dla::server::GpuDevice> gpus;
+  if (!MayUseGpus(config)) return gpus;
+  const auto runtime = dla::gpu::FindRuntime();
+  if (!runtime.ok()) return gpus;
+  for (const dla::gpu::DeviceInfo& device : (*runtime)->devices()) {
+    gpus.push_back({.label = std::to_string(device.index), .pci_bus_id = device.pci_bus_id});
+  }
+  return gpus;
+}
+
+// Or why none can be used.
+void LogDevices(const ServerConfig& config) {
+  if (!MayUseGpus(config)) return;
   const auto runtime = dla::gpu::FindRuntime();
   if (!runtime.ok()) {
     spdlog::info("devices cuda=0 cpu=yes why={}",
                  dla::server::LogValue(runtime.status().message()));
-    return gpus;
+    return;
   }
   for (const dla::gpu::DeviceInfo& device : (*runtime)->devices()) {
     spdlog::info("device cuda:{} name={} capability={} memory_bytes={} pci={}", device.index,
                  dla::server::LogValue(device.name), device.capability, device.memory_bytes,
                  device.pci_bus_id);
-    gpus.push_back({.label = std::to_string(device.index), .pci_bus_id = device.pci_bus_id});
   }
-  return gpus;
 }
 
 dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
@@ -75,7 +93,7 @@ dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
           .decode = dla::server::RealDecode(config),
           .count_pixels = dla::server::RealCountPixels(config),
           .prepare_decode_thread = [] { dla::UseThreads(1); },
-          .gpus = FindGpus()};
+          .gpus = FindGpus(config)};
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
@@ -136,6 +154,7 @@ int main(int argc, char** argv) {
     std::cerr << "dla-server: " << server.status().message() << "\n";
     return 1;
   }
+  LogDevices(config);
   spdlog::info("ready grpc={} http={} metrics={}", (*server)->grpc_address(),
                (*server)->http_address(), (*server)->metrics_address());
 

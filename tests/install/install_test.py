@@ -67,10 +67,16 @@ class Installation(unittest.TestCase):
 
     def test_holds_no_library_that_nothing_needs(self):
         needed = run("ldd", self.prefix / "bin/dla-server")
-        libraries = [path for path in self.prefix.rglob("*.so*")]
+        # Opened by its name, where there is a card.
+        libraries = [path for path in self.prefix.rglob("*.so*") if path.name != "libdla_cuda.so"]
         self.assertGreater(len(libraries), 3)
         for library in libraries:
             self.assertRegex(needed, re.escape(library.name) + " => " + re.escape(str(self.prefix)))
+
+    def test_finds_its_half_for_gpus_and_says_what_that_lacks(self):
+        error = subprocess.run([self.prefix / "bin/dla-server", "--device", "cuda"], capture_output=True, text=True).stderr
+        self.assertRegex(error, "CUDA libraries cannot be loaded: lib|there is no NVIDIA driver|there is no NVIDIA card")
+        self.assertNotIn("no libdla_cuda.so", error)
 
     def test_serves_classifies_and_tells_its_health(self):
         server = Server(self.prefix)

@@ -66,7 +66,8 @@ TEST(CommandLineTest, NamesTheFlagAndTheValueThatAreWrong) {
   EXPECT_THAT(ErrorOf({"--max-batch", "many"}), HasSubstr("many"));
   EXPECT_THAT(ErrorOf({"--no-such-flag"}), HasSubstr("--no-such-flag"));
   EXPECT_THAT(ErrorOf({"--precision", "fp8"}), HasSubstr("fp8"));
-  EXPECT_THAT(ErrorOf({"--device", "tpu"}), HasSubstr("\"tpu\" is not auto, cpu, cuda or cuda:N"));
+  EXPECT_THAT(ErrorOf({"--device", "tpu"}),
+              HasSubstr("\"tpu\" is not auto, cpu, cuda, cuda:N or cuda:N,M"));
   EXPECT_THAT(ErrorOf({"--device", "cuda:x"}), HasSubstr("cuda:x"));
   EXPECT_THAT(ErrorOf({"--grpc-address", "8001"}), HasSubstr("\"8001\" is not HOST:PORT"));
   EXPECT_THAT(ErrorOf({"--grpc-address", "host:70000"}), HasSubstr("host:70000"));
