@@ -394,6 +394,14 @@ void AddOptions(CLI::App& app, ServerConfig& config, TextArgs& text) {
       ->type_name("N")
       ->capture_default_str()
       ->group(photos);
+  app.add_option("--decoder", config.decoder,
+                 "What decodes JPEGs: cpu; nvjpeg, the cards, which leaves what they do not do to "
+                 "the processor; auto takes the cards where they are faster, measured at the "
+                 "start, and their pixels near enough to the processor's, else cpu")
+      ->check(CLI::IsMember({"auto", "cpu", "nvjpeg"}))
+      ->type_name("auto|cpu|nvjpeg")
+      ->capture_default_str()
+      ->group(photos);
   app.add_option("--max-pixels", config.max_pixels,
                  "Photos whose header declares more pixels are refused before they are decoded")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))

@@ -61,7 +61,8 @@ struct ServerConfig {
   bool calibrate = true;                   // measure to choose; else by rule
   std::string calibration_cache = "auto";  // auto, off or a file; see CalibrationCachePath
 
-  int decode_threads = 0;  // 0: as many as cores
+  int decode_threads = 0;        // 0: as many as cores
+  std::string decoder = "auto";  // auto, cpu, nvjpeg
   int64_t max_pixels = 100'000'000;
   int max_side = 65'535;
   int max_jpeg_scans = 100;

@@ -4,19 +4,21 @@
 #include <utility>
 
 #include "model/image_codec.h"
-#include "model/preprocess.h"
 #include "model/status_macros.h"
 
 namespace dla::server {
 
+LoadImageOptions LoadOptionsOf(const ServerConfig& config) {
+  return {.max_pixels = config.max_pixels,
+          .max_side = config.max_side,
+          .max_jpeg_scans = config.max_jpeg_scans,
+          .apply_exif_orientation = config.exif_orientation,
+          .reduced_scale_decode = config.reduced_scale_decode};
+}
+
 DecodeFunction RealDecode(const ServerConfig& config) {
-  const LoadImageOptions options = {.max_pixels = config.max_pixels,
-                                    .max_side = config.max_side,
-                                    .max_jpeg_scans = config.max_jpeg_scans,
-                                    .apply_exif_orientation = config.exif_orientation,
-                                    .reduced_scale_decode = config.reduced_scale_decode};
-  return [options](absl::string_view bytes, const InputSpec& spec, Proceed proceed,
-                   std::shared_ptr<PixelMemory> memory) {
+  return [options = LoadOptionsOf(config)](absl::string_view bytes, const InputSpec& spec,
+                                           Proceed proceed, std::shared_ptr<PixelMemory> memory) {
     LoadImageOptions into = options;
     into.memory = std::move(memory);
     return LoadImage(bytes, spec, into, std::move(proceed));

@@ -1,10 +1,13 @@
 // The real decoders, as the operator set them.
 #pragma once
 
+#include "model/preprocess.h"
 #include "server/config.h"
 #include "server/pipeline.h"
 
 namespace dla::server {
+
+LoadImageOptions LoadOptionsOf(const ServerConfig& config);
 
 // dla::LoadImage.
 DecodeFunction RealDecode(const ServerConfig& config);

@@ -16,11 +16,14 @@
 #include "model/status_macros.h"
 #include "model/threads.h"
 #include "server/config.h"
+#include "server/cpu_limits.h"
+#include "server/decoder_setup.h"
 #include "server/decoders.h"
 #include "server/log_value.h"
 #include "server/logging.h"
 #include "server/server.h"
 #include "server/strays.h"
+#include "server/thread_plan.h"
 #include "server/token_table.h"
 #include "spdlog/spdlog.h"
 
@@ -87,13 +90,20 @@ void LogDevices(const ServerConfig& config) {
   }
 }
 
-dla::server::ServerDependencies Dependencies(const ServerConfig& config) {
-  return {.load_model = Load,
-          .self_test = SelfTest,
-          .decode = dla::server::RealDecode(config),
-          .count_pixels = dla::server::RealCountPixels(config),
-          .prepare_decode_thread = [] { dla::UseThreads(1); },
-          .gpus = FindGpus(config)};
+absl::StatusOr<dla::server::ServerDependencies> Dependencies(const ServerConfig& config) {
+  const auto prepare_thread = [] { dla::UseThreads(1); };
+  const int threads =
+      dla::server::DecodeThreads(config.decode_threads, dla::server::ReadCpuLimits());
+  DLA_ASSIGN_OR_RETURN(
+      dla::server::DecodeFunction decode,
+      dla::server::SetUpDecoder(config, threads, prepare_thread, dla::gpu::FindRuntime,
+                                dla::server::Clock::Real()));
+  return dla::server::ServerDependencies{.load_model = Load,
+                                         .self_test = SelfTest,
+                                         .decode = std::move(decode),
+                                         .count_pixels = dla::server::RealCountPixels(config),
+                                         .prepare_decode_thread = prepare_thread,
+                                         .gpus = FindGpus(config)};
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.
@@ -149,7 +159,12 @@ int main(int argc, char** argv) {
   dla::KeepFreedMemory();
   const sigset_t signals = BlockSignals();
 
-  auto server = dla::server::Server::Start(config, Dependencies(config));
+  const auto dependencies = Dependencies(config);
+  if (!dependencies.ok()) {
+    std::cerr << "dla-server: " << dependencies.status().message() << "\n";
+    return 1;
+  }
+  auto server = dla::server::Server::Start(config, *dependencies);
   if (!server.ok()) {
     std::cerr << "dla-server: " << server.status().message() << "\n";
     return 1;
