@@ -51,7 +51,7 @@ absl::StatusOr<Nvrtc> Nvrtc::Load(absl::Span<const std::string> folders) {
         absl::StrCat("no ", kLibrary, " (", absl::StrJoin(paths, ", "),
                      "); install PyPI's nvidia-cuda-nvrtc or CUDA 13's NVRTC"));
   }
-  auto functions = std::make_unique<Functions>();
+  auto functions = std::make_shared<Functions>();
   const char* missing = nullptr;
   const auto find = [&](const char* name, auto& function) {
     void* symbol = dlsym(library, name);
@@ -73,7 +73,7 @@ absl::StatusOr<Nvrtc> Nvrtc::Load(absl::Span<const std::string> folders) {
   if (missing != nullptr) {
     return absl::NotFoundError(absl::StrCat(kLibrary, " has no ", missing));
   }
-  return Nvrtc(functions.release());
+  return Nvrtc(std::move(functions));
 }
 
 absl::StatusOr<KernelImage> Nvrtc::Compile(const std::string& source, const std::string& name,

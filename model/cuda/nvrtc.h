@@ -2,7 +2,9 @@
 // time.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,7 +20,7 @@ struct KernelImage {
   bool is_ptx = false;
 };
 
-// Thread-safe. The library stays loaded until the process ends.
+// Cheap to copy. Thread-safe. The library stays loaded until the process ends.
 class Nvrtc {
  public:
   // Looks where the loader does, then in `folders`. NOT_FOUND says where it was looked for.
@@ -33,8 +35,8 @@ class Nvrtc {
 
  private:
   struct Functions;
-  explicit Nvrtc(const Functions* functions) : functions_(functions) {}
-  const Functions* functions_;  // never deleted
+  explicit Nvrtc(std::shared_ptr<const Functions> functions) : functions_(std::move(functions)) {}
+  std::shared_ptr<const Functions> functions_;
 };
 
 }  // namespace dla::cuda

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "model/codec/decoders.h"
 #include "model/gpu/plain_jpeg.h"
 #include "tests/support/shim_launcher.h"
@@ -18,6 +20,17 @@
 
 namespace dla::cuda {
 namespace {
+
+TEST(NvjpegApiTest, FindsEveryFunctionInNvidiasLibrary) {
+  const std::vector<std::string> folders =
+      absl::StrSplit(DLA_CUDA_LIBRARIES, ':', absl::SkipEmpty());
+  const auto api = LoadNvjpeg(folders);
+  if (!api.ok() && absl::StrContains(api.status().message(), "; install")) {
+    GTEST_SKIP() << api.status().message();
+  }
+  ASSERT_TRUE(api.ok()) << api.status();
+  EXPECT_EQ(*api, *LoadNvjpeg(folders));
+}
 
 // What the stand-in for libnvjpeg was told and is to do; its functions know no object of theirs.
 struct FakeLibrary {

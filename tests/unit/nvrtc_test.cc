@@ -16,7 +16,7 @@ class NvrtcTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const std::vector<std::string> folders =
-        absl::StrSplit(DLA_NVRTC_FOLDERS, ':', absl::SkipEmpty());
+        absl::StrSplit(DLA_CUDA_LIBRARIES, ':', absl::SkipEmpty());
     auto nvrtc = Nvrtc::Load(folders);
     if (!nvrtc.ok()) GTEST_SKIP() << nvrtc.status().message();
     nvrtc_.emplace(*nvrtc);
