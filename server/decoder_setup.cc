@@ -5,10 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "model/device.h"
 #include "model/status_macros.h"
 #include "server/card_decode.h"
 #include "server/decoder_choice.h"
@@ -25,29 +23,20 @@ double MaxMeanDifference(const ServerConfig& config) {
   return config.reduced_scale_decode ? 0.5 : 0.05;
 }
 
-// Those that --device leaves to the models.
-std::vector<int> DevicesFor(const ServerConfig& config, const gpu::Runtime& runtime) {
-  std::vector<int> devices;
-  absl::string_view name = config.defaults.device;
-  int only = -1;
-  const bool one = absl::ConsumePrefix(&name, "cuda:") && absl::SimpleAtoi(name, &only);
-  for (int i = 0; i < static_cast<int>(runtime.devices().size()); ++i) {
-    if (!one || i == only) devices.push_back(i);
-  }
-  return devices;
-}
-
 using Decoders = std::vector<gpu::NamedJpegDecoder>;
 
-absl::StatusOr<Decoders> FindDecoders(
-    const ServerConfig& config, int threads,
-    const std::function<absl::StatusOr<gpu::Runtime*>()>& find_runtime) {
-  DLA_ASSIGN_OR_RETURN(gpu::Runtime* const runtime, find_runtime());
-  const std::vector<int> devices = DevicesFor(config, *runtime);
+// Those of the cards that --device leaves to the models.
+absl::StatusOr<Decoders> MakeDecoders(const DeviceChoice& choice, int threads,
+                                      gpu::Runtime& runtime) {
+  const int cards = static_cast<int>(runtime.devices().size());
+  std::vector<int> devices = choice.indices;
   if (devices.empty()) {
-    return absl::NotFoundError(absl::StrCat("there is no ", config.defaults.device));
+    for (int i = 0; i < cards; ++i) devices.push_back(i);
   }
-  return runtime->MakeJpegDecoders(devices, threads);
+  for (const int device : devices) {
+    if (device >= cards) return absl::NotFoundError(absl::StrCat("there is no cuda:", device));
+  }
+  return runtime.MakeJpegDecoders(devices, threads);
 }
 
 // The fastest of the cards' decoders, whatever the processor does; 0: none works.
@@ -68,7 +57,9 @@ absl::StatusOr<DecodeFunction> SetUpDecoder(
   const DecodeFunction processor = RealDecode(config);
   const bool forced = config.decoder == "nvjpeg";
   if (config.decoder == "cpu") return processor;
-  if (!forced && (config.defaults.device == "cpu" || !config.calibrate)) return processor;
+  DLA_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(config.defaults.device));
+  const bool no_card = device.kind == DeviceChoice::Kind::kCpu;
+  if (!forced && (no_card || !config.calibrate)) return processor;
 
   const auto refuse = [&](const absl::Status& why) -> absl::StatusOr<DecodeFunction> {
     if (forced) {
@@ -77,7 +68,9 @@ absl::StatusOr<DecodeFunction> SetUpDecoder(
     spdlog::info("decoder=cpu why={}", LogValue(why.message()));
     return processor;
   };
-  absl::StatusOr<Decoders> decoders = FindDecoders(config, threads, find_runtime);
+  const absl::StatusOr<gpu::Runtime*> runtime = find_runtime();
+  if (!runtime.ok()) return forced ? refuse(runtime.status()) : processor;
+  absl::StatusOr<Decoders> decoders = MakeDecoders(device, threads, **runtime);
   if (!decoders.ok()) return refuse(decoders.status());
   absl::StatusOr<std::string> photo = MakeTrialPhoto();
   if (!photo.ok()) return refuse(photo.status());

@@ -91,6 +91,7 @@ void LogDevices(const ServerConfig& config) {
 }
 
 absl::StatusOr<dla::server::ServerDependencies> Dependencies(const ServerConfig& config) {
+  std::vector<dla::server::GpuDevice> gpus = FindGpus(config);
   const auto prepare_thread = [] { dla::UseThreads(1); };
   const int threads =
       dla::server::DecodeThreads(config.decode_threads, dla::server::ReadCpuLimits());
@@ -103,7 +104,7 @@ absl::StatusOr<dla::server::ServerDependencies> Dependencies(const ServerConfig&
                                          .decode = std::move(decode),
                                          .count_pixels = dla::server::RealCountPixels(config),
                                          .prepare_decode_thread = prepare_thread,
-                                         .gpus = FindGpus(config)};
+                                         .gpus = std::move(gpus)};
 }
 
 // Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts.

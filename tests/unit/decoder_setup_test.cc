@@ -110,10 +110,10 @@ TEST_F(CardDecodeTest, NobodyWaitingEndsItBeforeTheCardIsAsked) {
   EXPECT_EQ(processor_, 0);
 }
 
-// Moves on by a millisecond whenever it is asked, so that every decoder seems as fast.
+// Moves on by 10 ms whenever it is asked, so that every decoder seems as fast.
 class TickingClock final : public Clock {
  public:
-  TimePoint Now() override { return TimePoint() + std::chrono::milliseconds(++ticks_); }
+  TimePoint Now() override { return TimePoint() + 10 * std::chrono::milliseconds(++ticks_); }
   void WaitUntil(CondVar&, Mutex&, TimePoint) override {}
 
  private:
@@ -231,6 +231,9 @@ TEST_F(DecoderSetupTest, NvjpegUsesTheCardsThatDeviceNames) {
   config_.defaults.device = "cuda:1";
   EXPECT_TRUE(UsesTheCard());
   EXPECT_EQ(runtime_.asked_for, (std::vector<int>{1}));
+  config_.defaults.device = "cpu";  // of the models
+  EXPECT_TRUE(UsesTheCard());
+  EXPECT_EQ(runtime_.asked_for, (std::vector<int>{0, 1}));
 }
 
 TEST_F(DecoderSetupTest, NvjpegIsUsedThoughItsPixelsAreOthers) {
