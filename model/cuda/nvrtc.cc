@@ -19,10 +19,22 @@ struct OpaqueProgram;
 using Program = OpaqueProgram*;
 constexpr int kSuccess = 0;
 
+// NVRTC opens what it needs besides by name alone, and the wheel's has no RPATH: where there is no
+// toolkit, it is found only if it is there already. cuDNN's use of NVRTC needs the same.
+void LoadBuiltins(void* symbol_of_nvrtc, int major, int minor) {
+  Dl_info nvrtc;
+  if (dladdr(symbol_of_nvrtc, &nvrtc) == 0) return;
+  std::string path = nvrtc.dli_fname;
+  path.resize(path.rfind('/') + 1);
+  absl::StrAppend(&path, "libnvrtc-builtins.so.", major, ".", minor);
+  dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // else by NVRTC, whose message is a good one
+}
+
 }  // namespace
 
 // As nvrtc.h of CUDA 13 declares them; a result is an enumeration of int.
 struct Nvrtc::Functions {
+  int (*version)(int* major, int* minor);
   int (*create)(Program*, const char* source, const char* name, int headers,
                 const char* const* header_sources, const char* const* header_names);
   int (*destroy)(Program*);
@@ -58,6 +70,7 @@ absl::StatusOr<Nvrtc> Nvrtc::Load(absl::Span<const std::string> folders) {
     if (symbol == nullptr) missing = name;
     function = reinterpret_cast<std::decay_t<decltype(function)>>(symbol);
   };
+  find("nvrtcVersion", functions->version);
   find("nvrtcCreateProgram", functions->create);
   find("nvrtcDestroyProgram", functions->destroy);
   find("nvrtcCompileProgram", functions->compile);
@@ -72,6 +85,10 @@ absl::StatusOr<Nvrtc> Nvrtc::Load(absl::Span<const std::string> folders) {
   find("nvrtcGetErrorString", functions->error);
   if (missing != nullptr) {
     return absl::NotFoundError(absl::StrCat(kLibrary, " has no ", missing));
+  }
+  int major = 0, minor = 0;
+  if (functions->version(&major, &minor) == kSuccess) {
+    LoadBuiltins(reinterpret_cast<void*>(functions->version), major, minor);
   }
   return Nvrtc(std::move(functions));
 }
