@@ -59,9 +59,7 @@ dla_install_program(dla-client)
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${docs}" COMPONENT product)
 
 if(DLA_WITH_LIBTORCH)
-  # The second for libdla_cuda.so, which is opened by its name.
-  set_target_properties(dla-server PROPERTIES
-    INSTALL_RPATH "$ORIGIN/../${private_libraries}/torch/lib;$ORIGIN/../${private_libraries}")
+  set_target_properties(dla-server PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_libraries}/torch/lib")
   dla_install_program(dla-server)
   dla_install_libraries(product torch/lib libtorch_cpu.so libc10.so libgomp.so.1)
   dla_install_libraries(product nvidia/cu13/lib libcudart.so.13 libcupti.so.13)

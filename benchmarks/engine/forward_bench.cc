@@ -28,6 +28,7 @@
 namespace {
 
 constexpr int kSize = 224;
+constexpr int kMostPhotos = 256;  // in a batch, on a GPU
 
 // What --device says.
 std::string& Device() {
@@ -46,7 +47,9 @@ const dla::Model* Load(const std::string& variant, dla::Precision precision) {
     const dla::testing::TempDir folder;
     dla::WriteModelFolder(folder.Path(), dla::MakeConfigJson(variant, 1000, kSize, kSize),
                           dla::MakeFormulaTensors(variant, 1000));
-    auto result = dla::LoadModel(folder.Path(), {.device = Device(), .precision = precision});
+    auto result = dla::LoadModel(
+        folder.Path(),
+        {.device = Device(), .precision = precision, .replicas = 2, .max_batch = kMostPhotos});
     if (!result.ok()) {
       std::cerr << "dla_forward_bench: " << result.status().message() << "\n";
       return nullptr;
@@ -120,7 +123,7 @@ Ladder OfCpus() {
 Ladder OfGpus() {
   Ladder ladder = {.precisions = {dla::Precision::kFp16, dla::Precision::kBf16},
                    .shares = {{1, 1}, {1, 2}, {1, 4}},
-                   .batches = {1, 2, 4, 8, 16, 32, 64, 128, 256}};
+                   .batches = {1, 2, 4, 8, 16, 32, 64, 128, kMostPhotos}};
   for (const auto& architecture : dla::AllArchitectures())
     ladder.variants.emplace_back(architecture.name);
   return ladder;

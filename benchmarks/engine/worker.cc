@@ -1,6 +1,6 @@
 // Runs one model folder for compare.py, which asks by lines on standard input, so that the model
 // stays loaded, and its threads asleep, while other engines are measured:
-//   dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 [DEVICE]
+//   dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 [DEVICE [MAX_BATCH REPLICAS]]
 //   check PHOTOS N            {"logits": [[...], ...]} of the N photos in a file of raw RGB bytes
 //   measure B R C SECONDS     {"images_per_second": ..., "cpu_ms_per_image": ..., "batches": ...}
 // measure has R replicas at once classify batches of B photos with C compute threads each.
@@ -9,6 +9,7 @@
 #include <atomic>
 #include <barrier>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -114,13 +115,17 @@ dla::Precision PrecisionOf(const std::string& name) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3 || argc > 4) {
-    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 [DEVICE]\n";
+  if (argc < 3 || argc > 6 || argc == 5) {
+    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 "
+                 "[DEVICE [MAX_BATCH REPLICAS]]\n";
     return 2;
   }
   dla::KeepFreedMemory();
-  const auto model = dla::LoadModel(
-      argv[1], {.device = argc == 4 ? argv[3] : "cpu", .precision = PrecisionOf(argv[2])});
+  // The last two are a GPU's; what is no number leaves them to the model.
+  const auto model = dla::LoadModel(argv[1], {.device = argc > 3 ? argv[3] : "cpu",
+                                              .precision = PrecisionOf(argv[2]),
+                                              .replicas = argc > 5 ? std::atoi(argv[5]) : 0,
+                                              .max_batch = argc > 5 ? std::atoi(argv[4]) : 0});
   if (!model.ok()) {
     std::cerr << "dla_engine_worker: " << model.status().message() << "\n";
     return 1;
@@ -128,7 +133,8 @@ int main(int argc, char** argv) {
   const dla::ModelInfo& info = (*model)->info();
   std::cout << nlohmann::json{{"ready", info.precision},
                               {"device", info.device},
-                              {"engine", info.engine}}
+                              {"engine", info.engine},
+                              {"max_batch", info.max_batch}}
             << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);

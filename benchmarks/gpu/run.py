@@ -156,7 +156,8 @@ class Setting:
         return self.work / "models" / variant
 
     def ours(self, folder, precision=None):
-        return Worker(OURS, [self.program("dla_engine_worker"), folder, precision or self.options.precision, self.device],
+        most = [max(self.options.batches), self.options.card_replicas] if self.cuda else []
+        return Worker(OURS, [self.program("dla_engine_worker"), folder, precision or self.options.precision, self.device, *most],
                       self.environment(), self.log)
 
     def peer(self, variant):
@@ -536,7 +537,8 @@ def parse():
     add("--compile-mode", default="max-autotune")
     add("--compile-seconds", type=float, default=120, help="torch.compile is not begun with less time left")
     add("--latency-batches", type=numbers, default=[1])
-    add("--replicas", type=numbers, default=[1, 2, 4], help="of dla-serve; the best is measured")
+    add("--replicas", type=numbers, default=[1, 2, 4], help="batches of dla-serve at a time; the best number is measured")
+    add("--card-replicas", type=int, default=2, help="of dla-serve on a GPU, with two batches under way each")
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=0.5, help="of each measurement")
     add("--parity-batches", type=numbers, default=[1, 3, 4, 8])
