@@ -1,7 +1,7 @@
 # dla-serve as a container image, for Docker, BuildKit, Podman and buildah.
 #
 #   docker build -t dla-serve .                        CPU; the same as --target cpu
-#   docker build -t dla-serve:cuda --target cuda .     see "cuda" below
+#   docker build -t dla-serve:cuda --target cuda .     NVIDIA GPUs
 #   docker run --read-only -p 8001:8001 -v /srv/models:/models:ro dla-serve --model-repository /models
 #
 # For a build that can be repeated, name the base by digest: --build-arg DEBIAN=debian:bookworm-slim@sha256:...
@@ -47,19 +47,17 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["dla
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["dla-server"]
 
-# ---- cuda: LibTorch's CUDA libraries and NVIDIA's beside the server.
-# This version of dla-server computes on CPUs only and never opens them: --device cuda is refused. The target is here
-# so that images and machines can be prepared.
+# ---- cuda: the same, and what libdla_cuda.so needs to compute on NVIDIA GPUs: LibTorch's CUDA libraries and NVIDIA's, 2.6 GB.
+# The driver, 580 or newer, is the machine's: docker run --gpus all ...
 FROM build AS cuda-libraries
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt \
-    python3 -m pip install -q --no-cache-dir --no-compile --root-user-action ignore --target /cuda -c script/libtorch.txt torch \
-    && mkdir -p /libraries/torch/lib \
-    && cd /cuda \
-    && cp torch/lib/libtorch_cuda*.so torch/lib/libc10_cuda.so torch/lib/libtorch_nvshmem.so torch/lib/libcaffe2_nvrtc.so /libraries/torch/lib \
-    && find nvidia -name '*.so*' -exec cp --parents {} /libraries ';' \
-    && rm -rf /cuda
+    script/bootstrap --cuda \
+    && cmake --preset release \
+    && cmake --install build/release --prefix /cuda --component cuda --strip \
+    && rm -rf .deps
 FROM runtime AS cuda
-COPY --from=cuda-libraries /libraries /usr/lib/dla-serve
+COPY --from=cuda-libraries /cuda /usr
+# What the container toolkit brings in: the driver's libraries, and NVML for the metrics.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # ---- cpu: the default
