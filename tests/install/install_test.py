@@ -15,6 +15,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("DLA_BUILD", ROOT / "build/release"))
+PLUGIN = "libdla_cuda.so"
 PHOTO = ROOT / "tests/data/photos/daisy_5885826924.jpg"
 
 
@@ -67,8 +68,7 @@ class Installation(unittest.TestCase):
 
     def test_holds_no_library_that_nothing_needs(self):
         needed = run("ldd", self.prefix / "bin/dla-server")
-        # Opened by its name, where there is a card.
-        libraries = [path for path in self.prefix.rglob("*.so*") if path.name != "libdla_cuda.so"]
+        libraries = [path for path in self.prefix.rglob("*.so*") if path.name != PLUGIN]
         self.assertGreater(len(libraries), 3)
         for library in libraries:
             self.assertRegex(needed, re.escape(library.name) + " => " + re.escape(str(self.prefix)))
@@ -96,8 +96,31 @@ class Installation(unittest.TestCase):
         docs = self.prefix / "share/doc/dla-serve"
         self.assertIn("Apache License", (docs / "LICENSE").read_text())
         for library in (self.prefix / "lib/dla-serve").rglob("*.so*"):
+            if library.name == PLUGIN:
+                continue
             wheel = {"libcudart.so.13": "nvidia_cuda_runtime", "libcupti.so.13": "nvidia_cuda_cupti"}.get(library.name, "torch")
             self.assertTrue([path for path in (docs / wheel).iterdir() if path.stat().st_size > 1000], library)
+
+    def test_has_the_cuda_half_where_the_server_looks_for_it(self):
+        self.assertTrue((self.prefix / "lib/dla-serve" / PLUGIN).is_file())
+        done = subprocess.run([self.prefix / "bin/dla-server", "--device", "cuda:99"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        # Not that it is not there, but that there is no GPU or no library of NVIDIA's.
+        self.assertRegex(done.stderr, r'device "cuda:99" cannot be used')
+        self.assertNotIn(f"no {PLUGIN}", done.stderr)
+
+    def test_the_component_cuda_has_all_that_libtorch_is_linked_to(self):
+        installed = {path.name for path in self.prefix.rglob("*.so*")}
+        listed = set(re.findall(r"/(lib[\w+.-]+\.so[\d.]*)\"", (BUILD / "cmake_install.cmake").read_text()))
+        self.assertIn("libcudnn.so.9", listed)
+        for name in sorted(listed | installed):
+            path = ROOT / ".deps/libtorch/torch/lib" / name
+            if not path.exists():  # one that script/bootstrap --cuda installs
+                continue
+            for needed in re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", path)):
+                if needed == "libcuda.so.1" or needed in installed | listed:  # the first is the driver's
+                    continue
+                self.assertRegex(needed, r"^(lib(c|dl|gcc_s|m|pthread|rt|stdc\+\+)|ld-linux-x86-64)\.so\.", f"{name} needs it")
 
     def test_has_pages_and_completion_where_they_are_looked_for(self):
         for program in ("dla-server", "dla-client"):
