@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Results:
 
     def __init__(self, folder, before):
         self.path = folder / "gpu.json"
-        self.data = {"rows": [], "compiled": [], "parity": [], "served": [], "limits": [], "failures": [], "states": []}
+        self.data = {"rows": [], "compiled": [], "parity": [], "served": [], "limits": [], "failures": [], "states": [], "metrics": []}
         if before and before.exists():
             self.data |= json.loads(before.read_text())
             # What failed is tried again.
@@ -407,6 +408,15 @@ class Server:
     def text(self):
         return pathlib.Path(self.log.name).read_text()
 
+    def gpu_metrics(self):
+        """What /metrics tells of the GPU and of the stages of a batch."""
+        try:
+            with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError as problem:
+            return [str(problem)]
+        return [line for line in lines if re.match(r"dla_gpu_|dla_\w+_seconds_(sum|count)", line) and "_bucket{" not in line]
+
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -466,9 +476,11 @@ class Served:
                     if self.clock.over(self.options.served_seconds + self.options.warm_up + 5):
                         return
                     row = {"variant": variant, **keys, "round": number, "flags": flags, "log": server.plan}
-                    self.measure(server, row, [server.grpc if word is None else word for word in words])
-        except Exception as problem:
-            self.results.failed(f"load on {variant}, {what}", f"{problem}; log: {server.text()[-1000:]}")
+                    try:
+                        self.measure(server, row, [server.grpc if word is None else word for word in words])
+                    except Exception as problem:
+                        self.results.failed(f"load on {variant}, {keys['input']}", f"{problem}; log: {server.text()[-1000:]}")
+            self.results.add("metrics", {"variant": variant, "what": what, "lines": server.gpu_metrics()})
         finally:
             server.stop()
 
