@@ -91,7 +91,7 @@ class Worker:
     """A process that answers each line with a JSON object. It is given up, and killed, after `patience` seconds."""
 
     def __init__(self, name, command, environment, log):
-        self.name = name
+        self.name, self.log = name, log
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=log, text=True, env=os.environ | environment)
         self.about = self.read(300)
@@ -104,7 +104,8 @@ class Worker:
         finally:
             signal.alarm(0)
         if not line:
-            raise RuntimeError(f"{self.name} ended with {self.process.wait()}; see workers.log")
+            end = pathlib.Path(self.log.name).read_text(errors="replace").strip().splitlines()[-3:]
+            raise RuntimeError(f"{self.name} ended with {self.process.wait()}: {' '.join(end)[-800:]}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"{self.name}: {answer['error']}")
@@ -134,7 +135,7 @@ class Setting:
         self.options = options
         self.work = options.work
         self.work.mkdir(parents=True, exist_ok=True)
-        self.log = open(self.work / "workers.log", "a")  # noqa: SIM115: as long as the run
+        self.log = open(self.work / "workers.log", "w")  # noqa: SIM115: as long as the run
         self.cuda = options.device.startswith("cuda")
         self.device = "cuda:0" if options.device == "cuda" else options.device
 
@@ -292,16 +293,19 @@ class Forward:
         if not todo or self.clock.over(15):
             return
         say(f"{variant}")
+        make_models(self.setting, [variant])
         workers = {}
-        try:
-            make_models(self.setting, [variant])
-            if not self.options.peer_only:
-                workers[OURS] = self.setting.ours(self.setting.model(variant))
-            if any(engine != OURS for engine in self.options.engines):
-                workers["peer"] = self.setting.peer(variant)
-                self.results.data["versions"].update(workers["peer"].about)
-        except Exception as problem:
-            self.results.failed(f"start for {variant}", problem)
+        for name, wanted, start in ((OURS, OURS in self.options.engines, lambda: self.setting.ours(self.setting.model(variant))),
+                                    ("peer", {"compile", "eager"} & set(self.options.engines), lambda: self.setting.peer(variant))):
+            try:
+                if wanted:
+                    workers[name] = start()
+            except Exception as problem:
+                self.results.failed(f"start of {name} for {variant}", problem)
+        if not workers:
+            return
+        if "peer" in workers:
+            self.results.data["versions"].update(workers["peer"].about)
         try:
             for batch in todo:
                 if self.clock.over(10):
