@@ -208,7 +208,8 @@ struct GpuMetrics::Exchange {
   std::vector<Readings> readings ABSL_GUARDED_BY(mu);
 };
 
-GpuMetrics::GpuMetrics(std::vector<GpuDevice> devices, const std::string& library, Clock& clock)
+GpuMetrics::GpuMetrics(const std::vector<GpuDevice>& devices, const std::string& library,
+                       Clock& clock)
     : clock_(clock),
       exchange_(devices.empty() ? nullptr : std::make_shared<Exchange>(devices, library)) {
   if (exchange_ == nullptr) return;

@@ -23,7 +23,7 @@ class GpuMetrics final : public prometheus::Collectable {
 
   // Without devices there are no series and no thread, and `library` is not opened. `clock`
   // outlives this.
-  explicit GpuMetrics(std::vector<GpuDevice> devices,
+  explicit GpuMetrics(const std::vector<GpuDevice>& devices,
                       const std::string& library = "libnvidia-ml.so.1",
                       Clock& clock = Clock::Real());
 
