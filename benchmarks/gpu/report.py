@@ -108,9 +108,10 @@ class Report:
         found = []
         for variant in dict.fromkeys(row["variant"] for row in self.data["served"]):
             forward, _ = self.best(variant, OURS, "host")
-            limit = next((row["decode_images_per_second"] for row in self.data["limits"] if row["variant"] == variant), None)
-            for what, bound in (("pixels", forward), ("JPEG, nvjpeg", forward),
-                                ("JPEG, cpu", min(filter(None, (forward, limit)), default=None))):
+            for what, decoder in (("pixels", None), ("JPEG, nvjpeg", "nvjpeg"), ("JPEG, cpu", "cpu")):
+                limits = [row["decode_images_per_second"] for row in self.data["limits"]
+                          if (row["variant"], row["decoder"]) == (variant, decoder)]
+                bound = min(filter(None, (forward, *limits)), default=None)
                 rate = self.served(variant, what)
                 if rate and bound:
                     found.append((variant, what, rate, bound))
@@ -159,7 +160,7 @@ class Report:
         parts = ["## Served\n", "Latencies of raw pixels are those of requests of several photos.\n",
                  table(["variant", "input", "in flight", "images/s", "p50 ms", "p99 ms", "server CPU s/1000", "generator CPU s/1000", "errors"], rows)]
         if ratios:
-            parts += ["Relative to the forward pass alone; for photos decoded by the CPU relative to the lower of it and what all cores decode.\n",
+            parts += ["Relative to the forward pass alone; for JPEG to the lower of it and what the decoder does alone.\n",
                       table(["variant", "input", "images/s", "limit", "ratio"], ratios)]
         return "\n".join(parts)
 

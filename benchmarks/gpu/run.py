@@ -475,6 +475,7 @@ class Served:
             self.results.failed(f"server of {variant}, {what}", problem)
             return
         try:
+            self.card_limit(variant, server)
             for number in range(1, self.options.served_rounds + 1):
                 for keys, words in loads:
                     if self.clock.over(self.options.served_seconds + self.options.warm_up + 5):
@@ -508,9 +509,16 @@ class Served:
                  for in_flight in sorted({min(in_flight, 512) for in_flight in self.options.in_flight})]
         self.loads(variant, f"JPEG, {decoder}", flags, loads)
 
+    def card_limit(self, variant, server):
+        """What nvJPEG decodes, as the server measured it to choose its decoder."""
+        found = [int(rate) for line in server.plan for name, rate in re.findall(r'([^,;"=]+) (\d+) photos/s', line)
+                 if name.strip() != "cpu"]
+        if found and not self.results.has("limits", variant=variant, decoder="nvjpeg"):
+            self.results.add("limits", {"variant": variant, "decoder": "nvjpeg", "decode_images_per_second": max(found)})
+
     def limit(self, variant):
         """CPU time of decoding one photo, on all cores at once."""
-        if self.results.has("limits", variant=variant):
+        if self.results.has("limits", variant=variant, decoder="cpu"):
             return
         command = [self.setting.program("dla_limit"), "--photos", self.options.photos, "--model", self.setting.model(variant),
                    "--precision", "fp32", "--seconds", min(self.options.served_seconds, 3)]
@@ -584,6 +592,8 @@ def parse():
         options.served_rounds, options.served_seconds, options.warm_up = 1, 1, 0.3
         if not cuda:
             options.compile_mode = "default"
+    if not cuda:
+        options.decoders = ["cpu"]
     if options.peer_only:
         options.parts = ["forward"]
         options.engines = [engine for engine in options.engines if engine != OURS]
