@@ -82,9 +82,12 @@ constexpr unsigned kThreads = 256;  // top_k is written for so many
 int Index(Element element) { return static_cast<int>(element); }
 int PerVector(Element element) { return element == Element::kFp32 ? 4 : 8; }
 
-// Blocks for one thread each; at least one, which then does nothing.
-unsigned BlocksFor(int64_t threads) {
-  return static_cast<unsigned>(std::max<int64_t>(1, (threads + kThreads - 1) / kThreads));
+// GlobalAverage has few threads that each read much: small blocks spread them over the card.
+constexpr unsigned kFewThreads = 64;
+
+// Blocks for so many threads; at least one, which then does nothing.
+unsigned BlocksFor(int64_t threads, unsigned per_block = kThreads) {
+  return static_cast<unsigned>(std::max<int64_t>(1, (threads + per_block - 1) / per_block));
 }
 
 // Kernels count in 32 bits.
@@ -232,8 +235,8 @@ absl::Status PixelKernels::GlobalAverage(const void* in, const Shape& shape, Ele
   const int64_t total = int64_t{shape.photos} * channels;
   DLA_RETURN_IF_ERROR(CheckCount("GlobalAverage", pixels));
   DLA_RETURN_IF_ERROR(CheckCount("GlobalAverage", total));
-  return Launch(kGlobalAverage + Index(element), BlocksFor(total), kThreads, stream, in,
-                static_cast<unsigned>(total), static_cast<unsigned>(pixels),
+  return Launch(kGlobalAverage + Index(element), BlocksFor(total, kFewThreads), kFewThreads, stream,
+                in, static_cast<unsigned>(total), static_cast<unsigned>(pixels),
                 static_cast<unsigned>(channels), out);
 }
 

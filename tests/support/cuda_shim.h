@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <type_traits>
 #include <utility>
 
@@ -21,6 +22,15 @@ struct Dim3 {
 };
 inline thread_local Dim3 block_index, thread_index, block_dim;
 
+// Threads of a block that do something together, see FOR_THREADS and SYNC. On a card the next phase
+// would begin before the last one ended if there were no SYNC between them: here the program ends.
+inline thread_local bool in_phase = false;
+inline unsigned BeginPhase() {
+  if (in_phase) std::abort();
+  in_phase = true;
+  return 0;
+}
+
 // A kernel without SYNC: each thread by itself. With it: each block as one call, in which
 // FOR_THREADS runs through the threads.
 enum class Kind { kThreads, kPhases };
@@ -34,6 +44,7 @@ template <typename... Params>
 void Run(void (*kernel)(Params...), Kind kind, unsigned blocks, unsigned threads, void** args) {
   block_dim.x = threads;
   for (block_index.x = 0; block_index.x < blocks; ++block_index.x) {
+    in_phase = false;
     const unsigned calls = kind == Kind::kThreads ? threads : 1;
     for (thread_index.x = 0; thread_index.x < calls; ++thread_index.x) {
       Call(kernel, args, std::index_sequence_for<Params...>());
@@ -66,8 +77,9 @@ inline uint16_t FloatToHalf(float value) {
 
 }  // namespace dla::shim
 
-#define SYNC() static_cast<void>(0)
-#define FOR_THREADS(t) for (unsigned t = 0; t < dla::shim::block_dim.x; ++t)
+#define SYNC() static_cast<void>(dla::shim::in_phase = false)
+#define UNROLL_16
+#define FOR_THREADS(t) for (unsigned t = dla::shim::BeginPhase(); t < dla::shim::block_dim.x; ++t)
 #define THREAD_INDEX() \
   (dla::shim::block_index.x * dla::shim::block_dim.x + dla::shim::thread_index.x)
 #define blockIdx dla::shim::block_index
