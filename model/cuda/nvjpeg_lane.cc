@@ -138,9 +138,9 @@ class NvjpegLane final : public gpu::JpegLane {
 
   absl::Status Decode(const gpu::JpegPhoto& photo, uint8_t* out) override {
     DLA_RETURN_IF_ERROR(card_.Use());
-    const absl::Status status = Begin(photo, out);
+    absl::Status status = Begin(photo, out);
     // In any case: what was begun uses the photo and `out`.
-    const absl::Status done = card_.Wait(stream_);
+    absl::Status done = card_.Wait(stream_);
     if (absl::IsUnavailable(done) || status.ok()) return done;
     return status;
   }
@@ -184,7 +184,7 @@ class NvjpegLane final : public gpu::JpegLane {
     DLA_RETURN_IF_ERROR(CheckNvjpeg(api_.batched_supported(nvjpeg_->handle_, jpeg_, &unsupported),
                                     "judging a photo"));
     if (unsupported != 0) return absl::UnimplementedError("the card's JPEG engines do not take it");
-    const absl::Status status = CheckNvjpeg(
+    absl::Status status = CheckNvjpeg(
         api_.batched_decode(nvjpeg_->handle_, state_, &bytes, &size, &image, stream_), "decoding");
     if (absl::IsUnimplemented(status)) DLA_RETURN_IF_ERROR(Initialize());
     return status;
