@@ -11,9 +11,11 @@
 #include <type_traits>
 #include <utility>
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's words
 #define __global__
 #define __device__
 #define __shared__ static thread_local
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace dla::shim {
 

@@ -19,7 +19,7 @@ class JpegDecoderPoolTest : public ::testing::Test {
     ~Lane() override { --test.alive_; }
     absl::Status Decode(const JpegPhoto&, uint8_t* out) override {
       EXPECT_FALSE(busy.exchange(true)) << "two threads in a lane";
-      const absl::Status status = test.decode_(out);
+      absl::Status status = test.decode_(out);
       busy = false;
       return status;
     }

@@ -235,7 +235,7 @@ class NvjpegLaneTest : public ::testing::TestWithParam<NvjpegBackend> {
     const auto photo = gpu::PlanJpeg(bytes, InputSpec(), LoadImageOptions());
     if (!photo.ok()) return photo.status();
     out_.assign(size_t{3} * 224 * 224, 0);
-    const absl::Status status = lane_->Decode(*photo, out_.data());
+    absl::Status status = lane_->Decode(*photo, out_.data());
     EXPECT_FALSE(card_->pending()) << "the card may still use the caller's memory";
     return status;
   }
