@@ -37,12 +37,12 @@ struct Builder {
   TensorSource source;
   const Backend& backend;
 
-  ConvPtr Conv(const ConvLayout& layout, ImageSize size) const {
+  ConvPtr Conv(const ConvLayout& layout, MapSize size) const {
     return backend.Pack(Fold(layout, source), size);
   }
 
   // `more_bias` may be undefined.
-  ConvPtr Conv(const ConvLayout& layout, ImageSize size, const at::Tensor& more_bias) const {
+  ConvPtr Conv(const ConvLayout& layout, MapSize size, const at::Tensor& more_bias) const {
     ConvWeights weights = Fold(layout, source);
     if (more_bias.defined()) weights.bias.add_(more_bias);
     return backend.Pack(weights, size);
@@ -50,7 +50,7 @@ struct Builder {
 };
 
 // Of what a convolution with padding kernel / 2 puts out.
-ImageSize Strided(ImageSize size, int stride) {
+MapSize Strided(MapSize size, int stride) {
   return {(size.height + stride - 1) / stride, (size.width + stride - 1) / stride};
 }
 
@@ -65,7 +65,7 @@ class ResidualBlock {
 // Basic and Bottleneck: convolutions in a row.
 class ChainBlock final : public ResidualBlock {
  public:
-  ChainBlock(const BlockLayout& layout, const Builder& build, ImageSize size,
+  ChainBlock(const BlockLayout& layout, const Builder& build, MapSize size,
              const at::Tensor& residual_bias) {
     for (const ConvLayout& conv : layout.convs) {
       const bool last = &conv == &layout.convs.back();
@@ -88,7 +88,7 @@ class ChainBlock final : public ResidualBlock {
 // part is added to; the last joins them as it is. A block with a stride adds nothing up.
 class Bottle2neckBlock final : public ResidualBlock {
  public:
-  Bottle2neckBlock(const BlockLayout& layout, const Builder& build, ImageSize size,
+  Bottle2neckBlock(const BlockLayout& layout, const Builder& build, MapSize size,
                    const at::Tensor& residual_bias)
       : backend_(build.backend),
         stride_(layout.stride()),
@@ -122,7 +122,7 @@ class Bottle2neckBlock final : public ResidualBlock {
 
 // `residual_bias`: added to the residual; undefined for none.
 std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const Builder& build,
-                                               ImageSize size,
+                                               MapSize size,
                                                const at::Tensor& residual_bias = {}) {
   if (layout.kind == Block::kBottle2neck) {
     return std::make_unique<Bottle2neckBlock>(layout, build, size, residual_bias);
@@ -135,7 +135,7 @@ std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const 
 // added to the sum as soon as it exists, so that its memory is free for what comes next.
 class Root {
  public:
-  Root(const TreeLayout& layout, const Builder& build, ImageSize size) : backend_(build.backend) {
+  Root(const TreeLayout& layout, const Builder& build, MapSize size) : backend_(build.backend) {
     ConvWeights all = Fold(layout.root, build.source);
     const int64_t width = layout.root.out_channels;
     if (layout.root_shortcut) {
@@ -207,9 +207,9 @@ class Root {
 
 class AtenNetwork::Tree {
  public:
-  Tree(const TreeLayout& layout, const Builder& build, ImageSize size)
+  Tree(const TreeLayout& layout, const Builder& build, MapSize size)
       : joins_input_(layout.joins_input), root_(layout, build, Strided(size, layout.stride)) {
-    const ImageSize pooled = Strided(size, layout.stride);
+    const MapSize pooled = Strided(size, layout.stride);
     for (const TreeLayout& subtree : layout.subtrees) {
       subtrees_.push_back(std::make_unique<Tree>(subtree, build, size));
       size = pooled;
@@ -255,7 +255,7 @@ AtenNetwork::AtenNetwork(const NetworkLayout& layout, TensorSource source, const
                          std::unique_ptr<const Backend> backend)
     : input_(input), normalizer_(input), backend_(std::move(backend)) {
   const Builder build{source, *backend_};
-  ImageSize size{input.height, input.width};
+  MapSize size{input.height, input.width};
   for (const ConvLayout& conv : layout.stem) {
     stem_.push_back(build.Conv(conv, size));
     size = Strided(size, conv.stride);

@@ -17,7 +17,8 @@ struct ConvWeights {
   int groups = 1;
 };
 
-struct ImageSize {
+// Of an image between two layers.
+struct MapSize {
   int64_t height;
   int64_t width;
 };
@@ -50,7 +51,7 @@ class Backend {
   // Casts and packs; nothing of `weights` is kept. Packs for inputs of `size`; others give the same
   // results but may take longer.
   virtual std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights,
-                                                ImageSize size) const = 0;
+                                                MapSize size) const = 0;
 
   // Maximum of each 2x2 pixels. Height and width are even.
   virtual at::Tensor MaxPool2x2(const at::Tensor& x) const = 0;

@@ -45,7 +45,7 @@ constexpr std::array<int64_t, 2> kDilation = {1, 1};
 
 class OneDnnConv final : public FusedConv {
  public:
-  OneDnnConv(const Ops& ops, const ConvWeights& weights, ImageSize size, at::ScalarType dtype)
+  OneDnnConv(const Ops& ops, const ConvWeights& weights, MapSize size, at::ScalarType dtype)
       : ops_(ops), groups_(weights.groups) {
     const int64_t kernel = weights.weight.size(2);
     padding_ = {kernel / 2, kernel / 2};
@@ -90,7 +90,7 @@ class OneDnnBackend final : public Backend {
   at::ScalarType dtype() const override { return dtype_; }
   at::MemoryFormat memory_format() const override { return at::MemoryFormat::ChannelsLast; }
 
-  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, ImageSize size) const override {
+  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, MapSize size) const override {
     static const Ops ops;
     return std::make_unique<OneDnnConv>(ops, weights, size, dtype_);
   }

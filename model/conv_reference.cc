@@ -45,7 +45,7 @@ class ReferenceBackend final : public Backend {
   at::ScalarType dtype() const override { return dtype_; }
   at::MemoryFormat memory_format() const override { return at::MemoryFormat::Contiguous; }
 
-  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, ImageSize) const override {
+  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, MapSize) const override {
     return std::make_unique<ReferenceConv>(weights, dtype_);
   }
 

@@ -4,8 +4,8 @@
 #include <cstddef>
 
 // The compiler makes one version for each kind of vector unit and picks at the start of the
-// program.
-#if defined(__x86_64__) && defined(__GNUC__)
+// program; before ThreadSanitizer is there, though.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__)
 #define DLA_VECTORISED __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define DLA_VECTORISED

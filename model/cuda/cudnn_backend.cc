@@ -173,7 +173,7 @@ class CudnnBackend final : public Backend {
   at::ScalarType dtype() const override { return dtype_; }
   at::MemoryFormat memory_format() const override { return at::MemoryFormat::ChannelsLast; }
 
-  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, ImageSize) const override {
+  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, MapSize) const override {
     return std::make_unique<CudnnConv>(weights, dtype_, device_, kernels_);
   }
 

@@ -17,7 +17,7 @@ class JoiningBackend final : public Backend {
  public:
   at::ScalarType dtype() const override { return plain_->dtype(); }
   at::MemoryFormat memory_format() const override { return plain_->memory_format(); }
-  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, ImageSize size) const override {
+  std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, MapSize size) const override {
     return plain_->Pack(weights, size);
   }
   at::Tensor MaxPool2x2(const at::Tensor& x) const override { return plain_->MaxPool2x2(x); }
