@@ -91,8 +91,9 @@ class GpuMetrics::Reader {
   }
 
   void CountXids() {
-    constexpr int kMost = 1000;  // a GPU that reports without end does not keep the thread for ever
-    for (int i = 0; i < kMost; ++i) {
+    constexpr int kMostEvents =
+        1000;  // a GPU that reports without end does not keep the thread for ever
+    for (int i = 0; i < kMostEvents; ++i) {
       const std::optional<Nvml::Xid> xid = nvml_->NextXid();
       if (!xid) return;
       for (Gpu& gpu : gpus_) {

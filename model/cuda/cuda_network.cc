@@ -128,7 +128,7 @@ absl::StatusOr<std::unique_ptr<gpu::Lane>> CudaReplica::MakeLane() {
   const absl::Status made = Guarded("making a lane", stream_.stream(), [&] {
     const c10::cuda::CUDAGuard device(stream_.device_index());
     auto cuda_lane = std::make_unique<CudaLane>(*this);
-    const absl::Status ready = cuda_lane->Allocate();
+    absl::Status ready = cuda_lane->Allocate();
     lane = std::move(cuda_lane);
     return ready;
   });

@@ -77,7 +77,7 @@ absl::Status Guarded(absl::string_view doing, cudaStream_t stream,
     text = error.what();
   }
   (void)cudaGetLastError();
-  const absl::Status device = DeviceStatus(cudaStreamQuery(stream), doing);
+  absl::Status device = DeviceStatus(cudaStreamQuery(stream), doing);
   if (absl::IsUnavailable(device)) return device;
   const std::string message = absl::StrCat(doing, ": ", FirstLine(text));
   return memory ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
