@@ -4,7 +4,6 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mean.h>
 #include <c10/core/InferenceMode.h>
@@ -12,6 +11,8 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include "model/input_tensor.h"
 
 namespace dla {
 namespace {
@@ -232,28 +233,10 @@ AtenNetwork::AtenNetwork(const NetworkLayout& layout, TensorSource source, const
 
 AtenNetwork::~AtenNetwork() = default;
 
-at::Tensor AtenNetwork::MakeInput(absl::Span<const PhotoInput> photos) const {
-  at::Tensor x = at::empty({static_cast<int64_t>(photos.size()), 3, input_.height, input_.width},
-                           at::TensorOptions(backend_->dtype()), at::MemoryFormat::ChannelsLast);
-  const size_t size = static_cast<size_t>(input_.height) * input_.width * 3;
-  for (size_t i = 0; i < photos.size(); ++i) {
-    if (const float* values = photos[i].normalized; values != nullptr) {
-      // from_blob takes no const; copy_ only reads it.
-      x[static_cast<int64_t>(i)].copy_(
-          at::from_blob(const_cast<float*>(values), {3, input_.height, input_.width}, at::kFloat));
-    } else if (backend_->dtype() == at::kBFloat16) {
-      normalizer_.ToBfloat16(photos[i].pixels,
-                             static_cast<uint16_t*>(x.mutable_data_ptr()) + i * size);
-    } else {
-      normalizer_.ToFloat32(photos[i].pixels, x.mutable_data_ptr<float>() + i * size);
-    }
-  }
-  return x.contiguous(backend_->memory_format());
-}
-
 void AtenNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const {
   const c10::InferenceMode no_gradients;
-  at::Tensor x = MakeInput(photos);
+  at::Tensor x = MakeInputTensor(photos, input_, normalizer_, backend_->dtype())
+                     .contiguous(backend_->memory_format());
   for (const auto& conv : stem_) x = conv->Run(x, kRelu);
   for (const auto& tree : trees_) {
     at::Tensor pooled = backend_->MaxPool2x2(x);
