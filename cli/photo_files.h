@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 struct PhotoFile {
   std::string path;  // as the user would write it; "-" is standard input
@@ -29,4 +29,4 @@ std::vector<PhotoFile> FindPhotos(const std::vector<std::string>& paths);
 // bytes.
 absl::StatusOr<std::string> ReadPhoto(const PhotoFile& photo, size_t max_size);
 
-}  // namespace dla::client
+}  // namespace dla::cli

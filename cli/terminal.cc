@@ -1,4 +1,4 @@
-#include "client/terminal.h"
+#include "cli/terminal.h"
 
 #include <langinfo.h>
 #include <sys/ioctl.h>
@@ -12,7 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 Terminal DescribeTerminal(int fd) {
   Terminal terminal;
@@ -50,4 +50,4 @@ absl::Status WriteAll(int fd, absl::string_view text) {
 
 void WriteError(absl::string_view text) { WriteAll(STDERR_FILENO, text).IgnoreError(); }
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -6,7 +6,7 @@
 
 #include "absl/time/time.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 struct Progress {
   int64_t done = 0;  // failed ones included
@@ -45,4 +45,4 @@ class ProgressBar {
   absl::Time drawn_ = absl::InfinitePast();
 };
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,4 +1,4 @@
-#include "client/photo_files.h"
+#include "cli/photo_files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 
 #include "tests/support/temp_dir.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 using ::dla::testing::TempDir;
@@ -151,4 +151,4 @@ TEST(ReadPhotoTest, SaysWhyAFileCannotBeRead) {
 }
 
 }  // namespace
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,4 +1,4 @@
-#include "client/photo_files.h"
+#include "cli/photo_files.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 using FolderId = std::pair<dev_t, ino_t>;
@@ -141,4 +141,4 @@ absl::StatusOr<std::string> ReadPhoto(const PhotoFile& photo, size_t max_size) {
   return bytes;
 }
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,10 +1,10 @@
-#include "client/text.h"
+#include "cli/text.h"
 
 #include <gtest/gtest.h>
 
 #include <clocale>
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 TEST(PrintableTest, KeepsOrdinaryText) {
@@ -67,4 +67,4 @@ TEST_F(DisplayWidthTest, PadsToColumns) {
 }
 
 }  // namespace
-}  // namespace dla::client
+}  // namespace dla::cli

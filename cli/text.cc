@@ -1,4 +1,4 @@
-#include "client/text.h"
+#include "cli/text.h"
 
 #include <wchar.h>
 
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 struct CodePoint {
@@ -110,4 +110,4 @@ std::string PadColumns(absl::string_view text, int columns) {
   return absl::StrCat(text, std::string(std::max(0, columns - DisplayWidth(text)), ' '));
 }
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,4 +1,4 @@
-#include "client/progress_bar.h"
+#include "cli/progress_bar.h"
 
 #include <unistd.h>
 
@@ -8,10 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "client/terminal.h"
-#include "client/text.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 constexpr int64_t kFewPhotos = 4;
@@ -90,4 +90,4 @@ void ProgressBar::Show(int64_t done, int64_t failed) {
   drawn_ = now;
 }
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -5,7 +5,7 @@
 
 #include "absl/strings/string_view.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 // `text` as one line that cannot steer a terminal: control characters (C0, DEL, C1), line and
 // paragraph separators and those that turn the writing direction become "\n", "\t", "\x1b" or
@@ -25,4 +25,4 @@ std::string FitColumns(absl::string_view text, int columns, absl::string_view el
 // `text` followed by as many spaces as it takes to fill `columns`.
 std::string PadColumns(absl::string_view text, int columns);
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,10 +1,10 @@
-#include "client/progress_bar.h"
+#include "cli/progress_bar.h"
 
 #include <gtest/gtest.h>
 
-#include "client/text.h"
+#include "cli/text.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 Progress At(int64_t done, int64_t failed, int64_t total, absl::Duration elapsed) {
@@ -47,4 +47,4 @@ TEST(SummaryTextTest, CountsAnsweredPhotos) {
 }
 
 }  // namespace
-}  // namespace dla::client
+}  // namespace dla::cli

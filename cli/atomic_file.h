@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 // Grows under a temporary name in the same folder. Errors name the file. Not thread-safe.
 class AtomicFile {
@@ -43,4 +43,4 @@ class AtomicFile {
   std::string buffer_;
 };
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,4 +1,4 @@
-#include "client/atomic_file.h"
+#include "cli/atomic_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 constexpr size_t kBufferSize = 1 << 20;
@@ -87,4 +87,4 @@ absl::Status AtomicFile::Problem() const {
   return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path_));
 }
 
-}  // namespace dla::client
+}  // namespace dla::cli

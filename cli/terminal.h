@@ -6,7 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
-namespace dla::client {
+namespace dla::cli {
 
 struct Terminal {
   bool is_terminal = false;
@@ -25,4 +25,4 @@ absl::Status WriteAll(int fd, absl::string_view text);
 // Writes to standard error; what cannot be written is lost.
 void WriteError(absl::string_view text);
 
-}  // namespace dla::client
+}  // namespace dla::cli
