@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -31,23 +32,24 @@ std::string ClockText(double seconds) {
   return absl::StrFormat("%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
 }
 
-std::string RateText(double rate) {
-  return absl::StrFormat("%.*f images/s", rate < 100 ? 1 : 0, rate);
+std::string RateText(double rate, const std::string& unit) {
+  return absl::StrFormat("%.*f %s/s", rate < 100 ? 1 : 0, rate, unit);
 }
 
 }  // namespace
 
 std::string ProgressText(const Progress& progress, int columns, bool utf8) {
   std::string text = absl::StrCat(progress.done, "/", progress.total);
+  const std::string label = progress.label.empty() ? "" : absl::StrCat(progress.label, "  ");
   const double rate = Rate(progress.done, progress.elapsed);
   if (rate > 0) {
     const double left = static_cast<double>(progress.total - progress.done) / rate;
-    absl::StrAppend(&text, "  ", RateText(rate), "  ", ClockText(left), " left");
+    absl::StrAppend(&text, "  ", RateText(rate, progress.unit), "  ", ClockText(left), " left");
   }
   if (progress.failed > 0) absl::StrAppend(&text, "  ", progress.failed, " failed");
 
-  const int room = std::min(kMaxBarColumns, columns - DisplayWidth(text) - 2);
-  if (room < kMinBarColumns) return FitColumns(text, columns, "");
+  const int room = std::min(kMaxBarColumns, columns - DisplayWidth(label) - DisplayWidth(text) - 2);
+  if (room < kMinBarColumns) return FitColumns(absl::StrCat(label, text), columns, "");
   const double share =
       progress.total > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.total)
                          : 1;
@@ -55,20 +57,22 @@ std::string ProgressText(const Progress& progress, int columns, bool utf8) {
   std::string bar;
   for (int i = 0; i < room; ++i)
     absl::StrAppend(&bar, i < full ? (utf8 ? "█" : "#") : (utf8 ? "░" : "."));
-  return absl::StrCat(bar, "  ", text);
+  return absl::StrCat(label, bar, "  ", text);
 }
 
 std::string SummaryText(const Progress& progress) {
   const int64_t answered = progress.done - progress.failed;
   return absl::StrFormat("%d photo%s in %.1f s, %s", answered, answered == 1 ? "" : "s",
                          absl::ToDoubleSeconds(progress.elapsed),
-                         RateText(Rate(answered, progress.elapsed)));
+                         RateText(Rate(answered, progress.elapsed), progress.unit));
 }
 
-ProgressBar::ProgressBar(int64_t total)
+ProgressBar::ProgressBar(int64_t total, std::string label, std::string unit)
     : start_(absl::Now()),
       enabled_(total > kFewPhotos && DescribeTerminal(STDERR_FILENO).can_redraw) {
   progress_.total = total;
+  progress_.label = std::move(label);
+  progress_.unit = std::move(unit);
 }
 
 void ProgressBar::Hide() {

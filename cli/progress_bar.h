@@ -13,6 +13,8 @@ struct Progress {
   int64_t failed = 0;
   int64_t total = 0;
   absl::Duration elapsed;
+  std::string label;            // before everything else
+  std::string unit = "images";  // what is counted
 };
 
 // "#########...........  37/100  12.3 images/s  0:05 left  2 failed", at most `columns` >= 20
@@ -22,11 +24,11 @@ std::string ProgressText(const Progress& progress, int columns, bool utf8);
 // "100 photos in 8.1 s, 12.3 images/s": the mean over the photos that were answered.
 std::string SummaryText(const Progress& progress);
 
-// Draws on standard error, if that is a terminal and there are more than a few photos; otherwise
+// Draws on standard error, if that is a terminal and there are more than a few to count; otherwise
 // nothing is ever drawn. Not thread-safe.
 class ProgressBar {
  public:
-  explicit ProgressBar(int64_t total);
+  explicit ProgressBar(int64_t total, std::string label = "", std::string unit = "images");
 
   // Takes the bar off the screen, so that other text can be printed. It comes back with Show.
   void Hide();

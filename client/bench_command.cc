@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cli/interrupt.h"
 #include "cli/photo_files.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
 #include "client/bench_report.h"
 #include "client/bench_run.h"
-#include "client/interrupt.h"
 
 namespace dla::client {
 namespace {
@@ -101,7 +101,7 @@ ExitCode RunBench(const BenchOptions& options) {
                std::move(requests));
   BenchFigures figures;
   {
-    const Interrupt interrupt([&run] { run.Cancel(); });
+    const cli::Interrupt interrupt([&run] { run.Cancel(); });
     LiveLine line;
     figures = run.Run([&line](const BenchFigures& so_far) { line.Show(so_far); });
     line.Hide();

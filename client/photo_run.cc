@@ -7,11 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cli/interrupt.h"
 #include "cli/photo_files.h"
 #include "cli/progress_bar.h"
 #include "cli/terminal.h"
 #include "cli/text.h"
-#include "client/interrupt.h"
 
 namespace dla::client {
 namespace {
@@ -52,7 +52,7 @@ PhotoRunSummary RunPhotos(const PhotoRunOptions& options, const ServerConnection
   cli::ProgressBar bar(static_cast<int64_t>(photos.size()));
   {
     PhotoSender sender(server.channel(), options.sender);
-    const Interrupt interrupt([&sender] { sender.Cancel(); });
+    const cli::Interrupt interrupt([&sender] { sender.Cancel(); });
     bar.Show(0, 0);
     summary.status = sender.Run(photos, [&](PhotoResult& result) {
       if (shares_the_screen) bar.Hide();

@@ -1,46 +1,30 @@
 #include "model/dla_model.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <exception>
-#include <filesystem>
-#include <iterator>
-#include <new>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "model/architecture.h"
 #include "model/aten_network.h"
 #include "model/checkpoint.h"
-#include "model/model_config.h"
+#include "model/graph_network.h"
+#include "model/libtorch_errors.h"
+#include "model/model_files.h"
 #include "model/network.h"
-#include "model/safetensors.h"
+#include "model/quantize_at_load.h"
+#include "model/quantized_source.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
-#include "model/whole_file.h"
 
 #ifdef DLA_OWN_KERNELS
 #include "model/cpu/cpu_network.h"
 #endif
-
-// See dla_embed_file in model/CMakeLists.txt.
-extern "C" {
-extern const unsigned char dla_flowers5_config[];
-extern const unsigned char dla_flowers5_config_end[];
-extern const unsigned char dla_flowers5_weights[];
-extern const unsigned char dla_flowers5_weights_end[];
-}
 
 namespace dla {
 namespace {
@@ -49,47 +33,19 @@ namespace {
 // activations outgrow the processor's caches, and would take memory without bound.
 constexpr size_t kPhotosPerThread = 4;
 
-// What the exception being handled says, for the edge where exceptions end.
-absl::Status StatusOfException(absl::string_view doing) {
-  std::string text;
-  try {
-    throw;
-  } catch (const c10::OutOfMemoryError& error) {  // of a GPU
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "out of memory while ", doing, ": ",
-        *absl::StrSplit(absl::string_view(error.what_without_backtrace()), '\n').begin()));
-  } catch (const c10::Error& error) {
-    text = error.what_without_backtrace();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing));
-  } catch (const std::exception& error) {
-    text = error.what();
-  }
-  const absl::string_view line = *absl::StrSplit(text, '\n').begin();
-  if (absl::StrContains(line, "can't allocate memory")) {
-    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing, ": ", line));
-  }
-  return absl::InternalError(absl::StrCat("LibTorch failed while ", doing, ": ", line));
+#if defined(__x86_64__)
+bool HasNativeBf16() { return __builtin_cpu_supports("avx512bf16"); }  // so has all that has AMX
+// What oneDNN needs to emulate bf16.
+bool CanComputeBf16() {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq");
 }
-
-at::ScalarType ScalarTypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return at::kHalf;
-    case DType::kBF16:
-      return at::kBFloat16;
-    default:
-      return at::kFloat;
-  }
-}
-
-std::vector<float> ToFloats(const TensorView& view) {
-  at::Tensor tensor = at::empty(view.shape, ScalarTypeOf(view.dtype));
-  std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
-  tensor = tensor.to(at::kFloat);
-  const float* values = tensor.const_data_ptr<float>();
-  return {values, values + tensor.numel()};
-}
+bool HasInt8() { return __builtin_cpu_supports("avx512vnni") && CanComputeBf16(); }
+#else
+bool HasNativeBf16() { return false; }
+bool CanComputeBf16() { return false; }
+bool HasInt8() { return false; }
+#endif
 
 // The project's own kernels where the processor has what they need, else LibTorch's operations.
 std::unique_ptr<const Network> MakeNetwork(const NetworkLayout& layout, TensorSource source,
@@ -110,17 +66,19 @@ std::unique_ptr<const Network> MakeNetwork(const NetworkLayout& layout, TensorSo
   return std::make_unique<cpu::CpuNetwork>(layout, source, input, *kernels);
 }
 
-#if defined(__x86_64__)
-bool HasNativeBf16() { return __builtin_cpu_supports("avx512bf16"); }  // so has all that has AMX
-// What oneDNN needs to emulate bf16.
-bool CanComputeBf16() {
-  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq");
+// The one place that chooses what computes an int8 network. `dtype`: of the layers that are not
+// int8, and of all of them where the processor lacks instructions for int8.
+std::unique_ptr<const Network> MakeInt8Network(const NetworkLayout& layout, TensorSource source,
+                                               const Quantization& quantization,
+                                               const InputSpec& input, at::ScalarType dtype,
+                                               Engine engine, std::string& name) {
+  if (engine == Engine::kReference || (engine == Engine::kFast && HasInt8())) {
+    name = "simulated-int8";
+    return std::make_unique<GraphNetwork>(layout, source, input, &quantization);
+  }
+  const QuantizedSource floats(layout, quantization, source);
+  return MakeNetwork(layout, floats, input, dtype, engine, name);
 }
-#else
-bool HasNativeBf16() { return false; }
-bool CanComputeBf16() { return false; }
-#endif
 
 absl::Status CheckDevice(absl::string_view device) {
   if (device == "auto" || device == "cpu") return absl::OkStatus();
@@ -135,6 +93,7 @@ absl::Status CheckDevice(absl::string_view device) {
 absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
   switch (precision) {
     case Precision::kAuto:
+    case Precision::kInt8:  // of what stays wide
       return HasNativeBf16() ? at::kBFloat16 : at::kFloat;
     case Precision::kFp32:
       return at::kFloat;
@@ -209,49 +168,42 @@ absl::Status WarmUp(const Model& model) {
   return model.Run({black.data()}, ignored);
 }
 
-// `config_name` and `checkpoint_name` stand in errors.
-absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::string_view config_name,
-                                                  const SafeTensors& checkpoint,
-                                                  absl::string_view checkpoint_name,
-                                                  at::ScalarType dtype, Engine engine) {
-  absl::StatusOr<const Architecture*> architecture = FindArchitecture(config.architecture);
-  if (!architecture.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_name, ": ", architecture.status().message()));
-  }
-  if (absl::Status status = CheckInputSize(config.input.height, config.input.width); !status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(config_name, ": ", status.message()));
-  }
-  const NetworkLayout layout = MakeLayout(**architecture, config.num_classes);
-  DLA_RETURN_IF_ERROR(CheckTensors(layout, checkpoint, checkpoint_name));
-  DLA_RETURN_IF_ERROR(CheckValues(layout, checkpoint, checkpoint_name));
-
+ModelInfo MakeInfo(const ModelFiles& files) {
   ModelInfo info;
-  info.architecture = config.architecture;
-  info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+  info.architecture = files.config.architecture;
   info.device = "cpu";
-  info.num_classes = layout.num_classes;
-  info.embedding_size = layout.embedding_size;
-  info.parameters = CountParameters(layout);
-  info.input = config.input;
-  info.labels = std::move(config.labels);
+  info.num_classes = files.layout.num_classes;
+  info.embedding_size = files.layout.embedding_size;
+  info.parameters = CountParameters(files.layout);
+  info.input = files.config.input;
+  info.labels = files.config.labels;
+  return info;
+}
+
+// `quantization`: null for a network that is all float.
+absl::StatusOr<std::unique_ptr<Model>> BuildModel(const ModelFiles& files,
+                                                  const Quantization* quantization,
+                                                  at::ScalarType dtype, Engine engine) {
+  ModelInfo info = MakeInfo(files);
   try {
     const Alone alone;
     const c10::InferenceMode no_gradients;
-    auto source = [&](const std::string& name) { return ToFloats(*checkpoint.Find(name)); };
-    std::unique_ptr<const Network> network =
-        MakeNetwork(layout, source, info.input, dtype, engine, info.engine);
+    auto source = [&](const std::string& name) { return ToFloats(*files.checkpoint.Find(name)); };
+    std::unique_ptr<const Network> network;
+    if (quantization != nullptr) {
+      info.precision = "int8";
+      network = MakeInt8Network(files.layout, source, *quantization, info.input, dtype, engine,
+                                info.engine);
+    } else {
+      info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+      network = MakeNetwork(files.layout, source, info.input, dtype, engine, info.engine);
+    }
     auto model = std::make_unique<DlaModel>(std::move(info), std::move(network));
     DLA_RETURN_IF_ERROR(WarmUp(*model));
     return model;
   } catch (const std::exception&) {
-    return StatusOfException(absl::StrCat("loading ", checkpoint_name));
+    return StatusOfException(absl::StrCat("loading ", files.checkpoint_name));
   }
-}
-
-absl::StatusOr<std::string> ReadConfig(const std::string& path) {
-  constexpr uintmax_t kMaxBytes = 64 << 20;  // as ParseModelConfig takes
-  return ReadWholeFile(path, kMaxBytes, "a model folder holds config.json and model.safetensors");
 }
 
 }  // namespace
@@ -260,34 +212,30 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
                                                  const LoadOptions& options) {
   DLA_RETURN_IF_ERROR(CheckDevice(options.device));
   DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
-  const std::string config_path = folder + "/config.json";
-  const std::string checkpoint_path = folder + "/model.safetensors";
-  DLA_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_path));
-  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, config_path));
-  if (!std::filesystem::exists(checkpoint_path) &&
-      std::filesystem::exists(folder + "/pytorch_model.bin")) {
-    return absl::NotFoundError(absl::StrCat(
-        checkpoint_path, " does not exist, and pytorch_model.bin beside it holds code as well as ",
-        "weights, so it is never read; save with timm.models.save_for_hf(..., ",
-        "safe_serialization=True)"));
+  DLA_ASSIGN_OR_RETURN(ModelFiles files, ReadModelFiles(folder));
+  const bool wants_int8 = options.precision == Precision::kInt8;
+  if (files.quantization) {
+    if (!wants_int8 && options.precision != Precision::kAuto) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          files.checkpoint_name,
+          " is int8 and cannot be computed in another precision; ask for int8 or auto, or serve "
+          "the float folder that it was made of"));
+    }
+  } else if (wants_int8) {
+    DLA_ASSIGN_OR_RETURN(files.quantization, QuantizeAtLoad(files, folder, options));
   }
-  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
-  return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, dtype,
+  return BuildModel(files, files.quantization ? &*files.quantization : nullptr, dtype,
                     options.engine);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadEmbeddedModel(const LoadOptions& options) {
-  constexpr absl::string_view kConfigName = "embedded model: config.json";
-  constexpr absl::string_view kCheckpointName = "embedded model: model.safetensors";
   DLA_RETURN_IF_ERROR(CheckDevice(options.device));
   DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
-  const absl::string_view text(reinterpret_cast<const char*>(dla_flowers5_config),
-                               dla_flowers5_config_end - dla_flowers5_config);
-  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, kConfigName));
-  const absl::Span<const uint8_t> weights(dla_flowers5_weights,
-                                          dla_flowers5_weights_end - dla_flowers5_weights);
-  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Parse(weights, kCheckpointName));
-  return BuildModel(std::move(config), kConfigName, checkpoint, kCheckpointName, dtype,
+  DLA_ASSIGN_OR_RETURN(ModelFiles files, EmbeddedModelFiles());
+  if (options.precision == Precision::kInt8) {
+    DLA_ASSIGN_OR_RETURN(files.quantization, EmbeddedQuantization(files));
+  }
+  return BuildModel(files, files.quantization ? &*files.quantization : nullptr, dtype,
                     options.engine);
 }
 

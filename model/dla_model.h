@@ -1,15 +1,17 @@
 // Loads a model folder into a Model that runs.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "model/model.h"
 
 namespace dla {
 
-enum class Precision { kAuto, kFp32, kBf16, kFp16 };
+enum class Precision { kAuto, kFp32, kBf16, kFp16, kInt8 };
 
 // What runs the network. kFast: the project's own kernels where the processor has what they need,
 // else kLibTorch. kLibTorch: ATen's fused oneDNN operations. kReference: plain ATen in NCHW, slow,
@@ -18,15 +20,21 @@ enum class Engine { kFast, kLibTorch, kReference };
 
 struct LoadOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  // kAuto: bf16 where the processor computes it natively (AVX512-BF16 or AMX), fp32 elsewhere.
+  // kAuto: int8 for a folder of dla-quantize; else bf16 where the processor computes it natively
+  // (AVX512-BF16 or AMX), fp32 elsewhere. kInt8: such a folder, or a float one that is quantised
+  // now.
   Precision precision = Precision::kAuto;
   Engine engine = Engine::kFast;
+
+  // Gives photos, encoded, to calibrate on: needed to quantise a folder at load, and called then
+  // only.
+  std::function<absl::StatusOr<std::vector<std::string>>()> calibration_photos = nullptr;
 };
 
-// Reads FOLDER/config.json and FOLDER/model.safetensors. NOT_FOUND for a missing file;
-// INVALID_ARGUMENT for an unknown architecture, an input size that the network cannot take, or
-// tensors that are missing, left over or of another shape (each named); UNIMPLEMENTED for a device
-// or precision that this build or machine does not have.
+// Builds what ReadModelFiles reads, whose errors come back. UNIMPLEMENTED for a device or precision
+// that this build or machine does not have; INVALID_ARGUMENT for an int8 folder and another
+// precision, or too few photos to calibrate on; FAILED_PRECONDITION if the network is no longer the
+// same in int8.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
                                                  const LoadOptions& options);
 

@@ -1,7 +1,6 @@
 #include "model/int8_conv.h"
 
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 #include <utility>
 
@@ -38,12 +37,12 @@ float BestScale(absl::Span<const float> values) {
   float largest = 0;
   for (float value : values) largest = std::max(largest, std::abs(value));
   const float widest = largest / kMost;
-  if (widest < FLT_MIN) return 1;  // nothing but zeros
+  if (widest < kLeastScale) return 1;  // nothing but zeros, or nearly
   float best = widest;
   double least = Error(values, widest);
   for (int percent = 98; percent >= 60; percent -= 2) {
     const float scale = widest * static_cast<float>(percent) / 100;
-    if (scale < FLT_MIN) break;
+    if (scale < kLeastScale) break;
     const double error = Error(values, scale);
     if (error >= least) continue;
     least = error;
@@ -85,8 +84,9 @@ Int8Conv RoundWeights(const FoldedConv& conv, absl::Span<const float> input_step
 
 FoldedConv Dequantize(const ConvLayout& layout, const Int8Conv& conv,
                       absl::Span<const float> input_steps) {
-  FoldedConv result{layout.in_channels, layout.out_channels, layout.kernel, layout.stride,
-                    layout.groups,      {},                  conv.bias};
+  FoldedConv result{layout.in_channels, layout.out_channels, layout.kernel,
+                    layout.stride,      layout.groups,       {},
+                    conv.bias};
   result.weight.resize(conv.weight.size());
   const int pixels = layout.kernel * layout.kernel;
   const int row_channels = layout.in_channels / layout.groups;

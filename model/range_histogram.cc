@@ -16,7 +16,9 @@ void RangeHistogram::Grow(float value) {
 
 void RangeHistogram::Add(absl::Span<const float> values) {
   float largest = 0;
-  for (float value : values) largest = std::max(largest, std::abs(value));
+  for (float value : values) {
+    if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  }
   max_ = std::max(max_, largest);
   count_ += static_cast<int64_t>(values.size());
   if (largest == 0) {
@@ -28,7 +30,7 @@ void RangeHistogram::Add(absl::Span<const float> values) {
   for (float value : values) {
     if (value == 0) {
       ++zeros_;
-    } else {
+    } else if (std::isfinite(value)) {
       ++bins_[static_cast<int>(std::abs(value) * to_bin)];
     }
   }
@@ -45,19 +47,7 @@ void RangeHistogram::Merge(const RangeHistogram& other) {
   for (int i = 0; i < kBins; ++i) bins_[i] += rest.bins_[i];
 }
 
-float RangeHistogram::Percentile(double share) const {
-  const auto wanted = static_cast<int64_t>(std::ceil(share * static_cast<double>(count_)));
-  int64_t seen = zeros_;
-  for (int i = 0; i < kBins; ++i) {
-    seen += bins_[i];
-    if (seen >= wanted && seen > zeros_) {
-      return std::min(static_cast<float>(i + 1) * BinWidth(), max_);
-    }
-  }
-  return max_;
-}
-
-float RangeHistogram::LeastErrorClip(int levels) const {
+float RangeHistogram::BestClip(int levels) const {
   constexpr int kCandidates = 100;
   float best = max_;
   double least = HUGE_VAL;
@@ -68,50 +58,13 @@ float RangeHistogram::LeastErrorClip(int levels) const {
     for (int i = 0; i < kBins; ++i) {
       if (bins_[i] == 0) continue;
       const double value = (i + 0.5) * BinWidth();
-      const double rounded =
-          std::min(std::nearbyint(value / step), static_cast<double>(levels)) * step;
-      error += static_cast<double>(bins_[i]) * (value - rounded) * (value - rounded);
+      const double off =
+          value - std::min(std::nearbyint(value / step), static_cast<double>(levels)) * step;
+      error += static_cast<double>(bins_[i]) * off * off * std::sqrt(std::abs(off));
     }
     if (error >= least) continue;
     least = error;
     best = clip;
-  }
-  return best;
-}
-
-float RangeHistogram::LeastDivergenceClip(int levels) const {
-  const int filled = std::min(kBins, static_cast<int>(std::ceil(max_ / BinWidth())));
-  float best = max_;
-  double least = HUGE_VAL;
-  for (int bins = filled; bins >= levels && bins >= filled / 10; bins -= std::max(1, filled / 100)) {
-    // What is above the clip falls into the last bin of the real distribution, not of the rounded.
-    double total = 0;
-    double above = 0;
-    for (int i = 0; i < kBins; ++i) {
-      (i < bins ? total : above) += static_cast<double>(bins_[i]);
-    }
-    double divergence = 0;
-    for (int level = 0; level < levels; ++level) {
-      const int begin = static_cast<int>(static_cast<int64_t>(level) * bins / levels);
-      const int end = static_cast<int>(static_cast<int64_t>(level + 1) * bins / levels);
-      double sum = 0;
-      int used = 0;
-      for (int i = begin; i < end; ++i) {
-        sum += static_cast<double>(bins_[i]);
-        used += bins_[i] > 0 ? 1 : 0;
-      }
-      if (used == 0) continue;
-      const double q = sum / used / total;
-      for (int i = begin; i < end; ++i) {
-        if (bins_[i] == 0) continue;
-        const double real = static_cast<double>(bins_[i]) + (i == bins - 1 ? above : 0);
-        const double p = real / (total + above);
-        divergence += p * std::log(p / q);
-      }
-    }
-    if (divergence >= least) continue;
-    least = divergence;
-    best = std::min(static_cast<float>(bins) * BinWidth(), max_);
   }
   return best;
 }

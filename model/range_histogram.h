@@ -12,22 +12,18 @@ namespace dla {
 // Counts magnitudes, so that signs make no difference. Memory does not grow.
 class RangeHistogram {
  public:
+  // Passes over what is not finite.
   void Add(absl::Span<const float> values);
   void Merge(const RangeHistogram& other);
 
   int64_t count() const { return count_; }
   float max() const { return max_; }
 
-  // What so large a share of all magnitudes does not exceed; `share` in (0, 1].
-  float Percentile(double share) const;
-
-  // The clip, at most max(), with which rounding to clip / levels makes the least mean square
-  // error: values above it lose more, all others less.
-  float LeastErrorClip(int levels) const;
-
-  // The clip with which the distribution of what is rounded says most of the real one
-  // (Kullback-Leibler divergence), as TensorRT's calibration chooses it.
-  float LeastDivergenceClip(int levels) const;
+  // The clip, at most max(), with which rounding to multiples of clip / levels does least harm.
+  // Values above it lose what is above, all others gain. The harm of an error grows with its power
+  // of 2.5: with squares, few large values, which tell one photo from another, are lost for the
+  // sake of many small ones. docs/int8.md compares.
+  float BestClip(int levels) const;
 
  private:
   static constexpr int kBins = 8192;

@@ -6,7 +6,7 @@
 #include <functional>
 #include <thread>
 
-namespace dla::client {
+namespace dla::cli {
 
 // While it lives, the first SIGINT or SIGTERM calls `on_interrupt` on another thread, and the
 // thread that made this object gets its blocking system calls ended with EINTR until it is
@@ -28,4 +28,4 @@ class Interrupt {
   std::thread watcher_;
 };
 
-}  // namespace dla::client
+}  // namespace dla::cli

@@ -1,4 +1,4 @@
-#include "client/interrupt.h"
+#include "cli/interrupt.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace dla::client {
+namespace dla::cli {
 namespace {
 
 constexpr int kSignals[] = {SIGINT, SIGTERM};
@@ -90,4 +90,4 @@ void Interrupt::Watch(int wake, pthread_t owner) {
   }
 }
 
-}  // namespace dla::client
+}  // namespace dla::cli
