@@ -29,6 +29,7 @@ struct LoadOptions {
   // Gives photos, encoded, to calibrate on: needed to quantise a folder at load, and called then
   // only.
   std::function<absl::StatusOr<std::vector<std::string>>()> calibration_photos = nullptr;
+  int calibration_threads = 1;
 };
 
 // Builds what ReadModelFiles reads, whose errors come back. UNIMPLEMENTED for a device or precision

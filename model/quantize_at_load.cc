@@ -20,7 +20,6 @@ namespace {
 
 constexpr double kLeastCosine = 0.995;
 constexpr int64_t kChunk = 4;  // photos
-constexpr int kThreads = 2;
 
 std::string Remedy(const std::string& folder) {
   return absl::StrCat("; make an int8 folder once, which then serves as it is: dla-quantize ",
@@ -28,7 +27,7 @@ std::string Remedy(const std::string& folder) {
 }
 
 absl::StatusOr<BatchOutput> Answers(const ModelFiles& files, const Quantization* quantization,
-                                    absl::Span<const PhotoInput> photos) {
+                                    absl::Span<const PhotoInput> photos, int threads) {
   BatchOutput output;
   const size_t classes = files.layout.num_classes;
   const size_t features = files.layout.embedding_size;
@@ -38,7 +37,7 @@ absl::StatusOr<BatchOutput> Answers(const ModelFiles& files, const Quantization*
     auto source = [&](const std::string& name) { return ToFloats(*files.checkpoint.Find(name)); };
     const GraphNetwork network(files.layout, source, files.config.input, quantization);
     const int64_t chunks = (static_cast<int64_t>(photos.size()) + kChunk - 1) / kChunk;
-    ParallelFor(chunks, kThreads, [&](int64_t i) {
+    ParallelFor(chunks, threads, [&](int64_t i) {
       const size_t begin = i * kChunk;
       network.Run(photos.subspan(begin, kChunk), output.logits.data() + begin * classes,
                   output.embeddings.data() + begin * features);
@@ -64,15 +63,18 @@ absl::StatusOr<Quantization> QuantizeAtLoad(const ModelFiles& files, const std::
                      " photos to calibrate int8 on, and ", kFewestCalibrationPhotos,
                      " are needed (in its folder calibration/, or its selftest/)", Remedy(folder)));
   }
+  const int threads = options.calibration_threads;
   std::vector<Image> images;
   for (const std::string& bytes : encoded) {
     DLA_ASSIGN_OR_RETURN(images.emplace_back(), LoadImage(bytes, files.config.input, {}));
   }
   std::vector<PhotoInput> photos;
   for (const Image& image : images) photos.emplace_back(image.pixels.data());
-  DLA_ASSIGN_OR_RETURN(QuantizedModel model, QuantizeModel(files, photos, {.threads = kThreads}));
-  DLA_ASSIGN_OR_RETURN(const BatchOutput exact, Answers(files, nullptr, photos));
-  DLA_ASSIGN_OR_RETURN(const BatchOutput int8, Answers(files, &model.quantization, photos));
+  DLA_ASSIGN_OR_RETURN(QuantizedModel model,
+                       QuantizeModel(files, photos, {.threads = threads, .scan_photos = 8}));
+  DLA_ASSIGN_OR_RETURN(const BatchOutput exact, Answers(files, nullptr, photos, threads));
+  DLA_ASSIGN_OR_RETURN(const BatchOutput int8,
+                       Answers(files, &model.quantization, photos, threads));
   const Agreement agreement = CompareAnswers(exact, int8, static_cast<int64_t>(photos.size()), {});
   if (agreement.mean_cosine < kLeastCosine) {
     return absl::FailedPreconditionError(absl::StrFormat(

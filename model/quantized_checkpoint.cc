@@ -18,8 +18,9 @@ std::string ScaleName(const std::string& conv) { return absl::StrCat(conv, ".sca
 std::string BiasName(const std::string& conv) { return absl::StrCat(conv, ".bias"); }
 std::string StepName(const std::string& value) { return absl::StrCat(value, ".step"); }
 
+// Not four dimensions, so that what reads float weights of that name does not take these for them.
 std::vector<int64_t> WeightShape(const ConvLayout& conv) {
-  return {conv.out_channels, conv.in_channels / conv.groups, conv.kernel, conv.kernel};
+  return {conv.out_channels, conv.in_channels / conv.groups * conv.kernel * conv.kernel};
 }
 
 // Calls `visit` for each convolution, in the order of the forward pass.

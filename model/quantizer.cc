@@ -6,6 +6,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <set>
@@ -190,7 +191,10 @@ class Quantizer {
   void ChooseInt8(std::vector<LayerCost>& layers) const {
     const double most_together = 3 * options_.most_error;
     std::vector<LayerCost*> by_error;
-    for (LayerCost& layer : layers) by_error.push_back(&layer);
+    for (LayerCost& layer : layers) {
+      if (!std::isfinite(layer.error)) layer.error = layer.worst = 1e30;
+      by_error.push_back(&layer);
+    }
     std::sort(by_error.begin(), by_error.end(),
               [](const LayerCost* a, const LayerCost* b) { return a->error < b->error; });
     double squares = 0;

@@ -55,12 +55,16 @@ std::vector<T> Some(std::vector<T> all, size_t count) {
 }
 
 absl::Status TooFew(const PhotoSet& set, size_t found, size_t good, int fewest) {
-  std::string text = absl::StrCat(good, " different photos are too few to calibrate on: at least ",
-                                  fewest, " are needed, better some hundreds");
-  if (found == 0) return absl::InvalidArgumentError(text);
-  absl::StrAppend(&text, " (of ", found, " files, ", set.broken.size(), " cannot be used and ",
-                  set.identical, " have the same pixels as another)");
-  if (!set.broken.empty()) absl::StrAppend(&text, "; the first one is ", set.broken.front());
+  std::string text = absl::StrCat(
+      good == 0 ? "no photo" : absl::StrCat("only ", good, good == 1 ? " photo" : " photos"),
+      " to calibrate on, and at least ", fewest, " are needed, better some hundreds");
+  if (set.identical > 0) {
+    absl::StrAppend(&text, "; of ", found, ", ", set.identical, " have the same pixels as another");
+  }
+  if (!set.broken.empty()) {
+    absl::StrAppend(&text, "; of ", found, ", ", set.broken.size(),
+                    " cannot be used, the first one ", set.broken.front());
+  }
   if (fewest > 2) absl::StrAppend(&text, "; --force goes on with fewer");
   return absl::InvalidArgumentError(text);
 }

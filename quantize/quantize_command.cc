@@ -142,8 +142,8 @@ absl::Status WriteSelfTest(const std::vector<Photo>& photos, const Model& exact,
     const int top1 = TopK(expected.logits, 1).front().index;
     if (TopK(found.logits, 1).front().index != top1) continue;
     const double off = RelativeDistance(found.embeddings, expected.embeddings);
-    const std::string file = absl::StrCat(
-        list.size() + 1, std::filesystem::path(photo.path).extension().string());
+    const std::string file =
+        absl::StrCat(list.size() + 1, std::filesystem::path(photo.path).extension().string());
     DLA_RETURN_IF_ERROR(folder.Write(absl::StrCat("selftest/", file), *bytes));
     ordered_json embedding = ordered_json::array();
     for (float value : expected.embeddings) {

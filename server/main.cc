@@ -14,7 +14,9 @@
 #include "model/self_test.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
+#include "server/calibration_photos.h"
 #include "server/config.h"
+#include "server/cpu_limits.h"
 #include "server/decoders.h"
 #include "server/logging.h"
 #include "server/server.h"
@@ -30,12 +32,16 @@ dla::Precision PrecisionOf(const std::string& name) {
   if (name == "fp32") return dla::Precision::kFp32;
   if (name == "bf16") return dla::Precision::kBf16;
   if (name == "fp16") return dla::Precision::kFp16;
+  if (name == "int8") return dla::Precision::kInt8;
   return dla::Precision::kAuto;
 }
 
 absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelFolder& folder) {
-  const dla::LoadOptions options = {.device = folder.settings.device,
-                                    .precision = PrecisionOf(folder.settings.precision)};
+  const dla::LoadOptions options = {
+      .device = folder.settings.device,
+      .precision = PrecisionOf(folder.settings.precision),
+      .calibration_photos = [&folder] { return dla::server::CalibrationPhotos(folder.path); },
+      .calibration_threads = dla::server::ReadCpuLimits().cores};
   return folder.path.empty() ? dla::LoadEmbeddedModel(options)
                              : dla::LoadModel(folder.path, options);
 }
