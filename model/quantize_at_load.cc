@@ -66,7 +66,13 @@ absl::StatusOr<Quantization> QuantizeAtLoad(const ModelFiles& files, const std::
   const int threads = options.calibration_threads;
   std::vector<Image> images;
   for (const std::string& bytes : encoded) {
-    DLA_ASSIGN_OR_RETURN(images.emplace_back(), LoadImage(bytes, files.config.input, {}));
+    absl::StatusOr<Image> image = LoadImage(bytes, files.config.input, {});
+    if (!image.ok()) {
+      return absl::Status(image.status().code(),
+                          absl::StrCat(folder, ": calibration photo ", images.size() + 1, ": ",
+                                       image.status().message()));
+    }
+    images.push_back(*std::move(image));
   }
   std::vector<PhotoInput> photos;
   for (const Image& image : images) photos.emplace_back(image.pixels.data());

@@ -17,7 +17,7 @@ namespace dla {
 struct QuantizerOptions {
   int threads = 1;
 
-  // How many photos the scan sees, at most.
+  // How many photos the scan sees, at most. 0: there is none, and all but the first layer are int8.
   int scan_photos = 16;
 
   // A convolution stays wide if it alone, in int8, moves the embedding further than this:
