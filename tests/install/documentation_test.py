@@ -13,7 +13,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("DLA_BUILD", ROOT / "build/release")) / "bin"
-PROGRAMS = ("dla-server", "dla-client")
+PROGRAMS = ("dla-server", "dla-client", "dla-quantize")
 
 
 def run(*command, **options):
@@ -47,7 +47,7 @@ def helps(program):
 
 
 class Completion:
-    """A real shell that has read the completion of both programs."""
+    """A real shell that has read the completion of all programs."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
