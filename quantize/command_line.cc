@@ -57,6 +57,9 @@ void AddOptions(CLI::App& app, QuantizeOptions& options) {
                  "Photos, or folders that are searched, with all folders below,\n"
                  "for .jpg, .jpeg, .png and .webp")
       ->option_text("PATH ...");
+  app.add_option("--held-out", options.held_out,
+                 "Judge on these photos; left out, on a share of --images")
+      ->option_text("PATH ...");
   app.add_option("-o,--out", options.out,
                  "The folder to write. There must be none yet; it appears only\n"
                  "once it is complete")

@@ -69,34 +69,34 @@ absl::Status TooFew(const PhotoSet& set, size_t found, size_t good, int fewest) 
   return absl::InvalidArgumentError(text);
 }
 
-}  // namespace
-
-absl::StatusOr<PhotoSet> LoadPhotoSet(const PhotoSetOptions& options, const ModelConfig& config) {
-  PhotoSet set;
-  std::vector<cli::PhotoFile> files = cli::FindPhotos(options.paths);
+// Photos of `paths` that can be used, at most `most`. What cannot is noted in `set`; `found` counts
+// both. `seen` has the pixels of all photos so far, which stay where they are when a photo is
+// moved.
+absl::StatusOr<std::vector<Photo>> Load(const std::vector<std::string>& paths, size_t most,
+                                        int threads, const ModelConfig& config,
+                                        std::set<absl::string_view>& seen, PhotoSet& set,
+                                        size_t& found) {
+  std::vector<cli::PhotoFile> files = cli::FindPhotos(paths);
   for (const cli::PhotoFile& file : files) {
     // A folder that was named and has no photo, or cannot be read.
-    const auto& named = options.paths;
-    if (!file.status.ok() && std::find(named.begin(), named.end(), file.path) != named.end()) {
+    if (!file.status.ok() && std::find(paths.begin(), paths.end(), file.path) != paths.end()) {
       return absl::Status(file.status.code(),
                           absl::StrCat(cli::Printable(file.path), ": ", file.status.message()));
     }
   }
   const size_t image_bytes = size_t{3} * config.input.height * config.input.width;
   files =
-      Some(std::move(files),
-           std::min<size_t>(options.photos, std::max<size_t>(64, kMaxImageBytes / image_bytes)));
+      Some(std::move(files), std::min(most, std::max<size_t>(64, kMaxImageBytes / image_bytes)));
+  found += files.size();
 
   std::vector<absl::StatusOr<Image>> images(files.size(), absl::UnknownError(""));
-  ParallelFor(static_cast<int64_t>(files.size()), options.threads, [&](int64_t i) {
+  ParallelFor(static_cast<int64_t>(files.size()), threads, [&](int64_t i) {
     const absl::StatusOr<std::string> bytes = cli::ReadPhoto(files[i], kMaxFileBytes);
     images[i] = bytes.ok() ? LoadImage(*bytes, config.input, {}) : bytes.status();
   });
 
   const Labels labels(config);
   std::vector<Photo> photos;
-  std::set<absl::string_view> seen;  // pixels
-  photos.reserve(files.size());
   for (size_t i = 0; i < files.size(); ++i) {
     if (!images[i].ok()) {
       set.broken.push_back(absl::StrCat(cli::Printable(files[i].path), ": ",
@@ -106,16 +106,39 @@ absl::StatusOr<PhotoSet> LoadPhotoSet(const PhotoSetOptions& options, const Mode
     Photo photo{files[i].path, *std::move(images[i]), labels.Of(files[i].path)};
     const absl::string_view pixels(reinterpret_cast<const char*>(photo.image.pixels.data()),
                                    photo.image.pixels.size());
-    if (!seen.insert(pixels).second) {
+    if (seen.insert(pixels).second) {
+      photos.push_back(std::move(photo));
+    } else {
       ++set.identical;
-      continue;
     }
-    photos.push_back(std::move(photo));  // the pixels stay where they are
   }
+  return photos;
+}
 
-  const auto count = static_cast<int>(photos.size());
+}  // namespace
+
+absl::StatusOr<PhotoSet> LoadPhotoSet(const PhotoSetOptions& options, const ModelConfig& config) {
+  PhotoSet set;
+  std::set<absl::string_view> seen;
+  size_t found = 0;
+  const bool splits = options.held_out.empty();
+  DLA_ASSIGN_OR_RETURN(std::vector<Photo> photos,
+                       Load(options.paths, splits ? options.photos : options.calibrate,
+                            options.threads, config, seen, set, found));
+  if (!splits) {
+    DLA_ASSIGN_OR_RETURN(set.held_out, Load(options.held_out, options.photos, options.threads,
+                                            config, seen, set, found));
+  }
   const int fewest = std::max(options.fewest, 2);
-  if (count < fewest) return TooFew(set, files.size(), photos.size(), fewest);
+  const size_t good = photos.size() + set.held_out.size();
+  if (good < static_cast<size_t>(fewest) || photos.empty() || (!splits && set.held_out.empty())) {
+    return TooFew(set, found, good, fewest);
+  }
+  if (!splits) {
+    set.calibration = std::move(photos);
+    return set;
+  }
+  const auto count = static_cast<int>(photos.size());
   // Half of them; of few photos more, for ranges need some, while the proof says how few it saw.
   const int calibrate =
       std::min({std::max(count / 2, std::min(32, count * 3 / 4)), options.calibrate, count - 1});

@@ -27,9 +27,10 @@ struct PhotoSet {
 
 struct PhotoSetOptions {
   std::vector<std::string> paths;
-  int photos = 600;     // to take of all that are found
-  int calibrate = 200;  // at most
-  int fewest = 32;      // different photos
+  std::vector<std::string> held_out;  // of these alone; empty: some of `paths`
+  int photos = 600;                   // to take of all that are found
+  int calibrate = 200;                // at most
+  int fewest = 32;                    // different photos
   int threads = 1;
 };
 

@@ -192,6 +192,7 @@ absl::Status Quantize(const QuantizeOptions& options, Bars& bars) {
   DLA_ASSIGN_OR_RETURN(NewFolder folder, NewFolder::Create(options.out));
   DLA_ASSIGN_OR_RETURN(const PhotoSet photos,
                        LoadPhotoSet({.paths = options.images,
+                                     .held_out = options.held_out,
                                      .photos = options.photos,
                                      .calibrate = options.calibrate,
                                      .fewest = options.force ? 2 : kFewestPhotos,

@@ -12,6 +12,7 @@ struct QuantizeOptions {
   std::string model;  // a folder; empty with `embedded`
   bool embedded = false;
   std::vector<std::string> images;
+  std::vector<std::string> held_out;  // empty: some of `images`
   std::string out;
   double min_agreement = 0.99;
   double min_cosine = 0.995;
