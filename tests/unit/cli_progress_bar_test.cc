@@ -33,6 +33,14 @@ TEST(ProgressTextTest, NeverTakesMoreThanTheColumnsGiven) {
   }
 }
 
+TEST(ProgressTextTest, SaysWhatIsDoneAndCounted) {
+  Progress progress = At(1, 0, 2, absl::Seconds(1));
+  progress.label = "scan";
+  progress.unit = "layers";
+  EXPECT_EQ(ProgressText(progress, 42, false), "scan  ###...  1/2  1.0 layers/s  0:01 left");
+  EXPECT_EQ(ProgressText(progress, 36, false), "scan  1/2  1.0 layers/s  0:01 left");
+}
+
 TEST(ProgressTextTest, TellsHours) {
   EXPECT_EQ(ProgressText(At(1, 0, 3, absl::Hours(1)), 36, false),
             "1/3  0.0 images/s  2:00:00 left");
