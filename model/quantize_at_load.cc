@@ -19,7 +19,7 @@ namespace dla {
 namespace {
 
 constexpr double kLeastCosine = 0.995;
-constexpr int64_t kChunk = 4;  // photos
+constexpr int64_t kChunk = 1;  // photos that a thread runs at a time
 
 std::string Remedy(const std::string& folder) {
   return absl::StrCat("; make an int8 folder once, which then serves as it is: dla-quantize ",

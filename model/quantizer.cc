@@ -24,7 +24,12 @@
 namespace dla {
 namespace {
 
-constexpr int64_t kChunk = 4;  // photos that go through the network together
+// So many photos go through the network together: four of 224 x 224 pixels, fewer of larger ones,
+// whose activations take memory in proportion.
+int64_t ChunkOf(const InputSpec& input) {
+  constexpr int64_t kPixels = 4 * 256 * 256;
+  return std::clamp<int64_t>(kPixels / (int64_t{input.height} * input.width), 1, 4);
+}
 
 class Quantizer {
  public:
@@ -34,6 +39,7 @@ class Quantizer {
         source_(source),
         photos_(photos),
         options_(options),
+        chunk_(ChunkOf(files.config.input)),
         network_(files.layout, source, files.config.input, nullptr),
         graph_(network_.graph()) {}
 
@@ -60,10 +66,10 @@ class Quantizer {
  private:
   // The photos of chunk `i` of the first `count`.
   absl::Span<const PhotoInput> Chunk(int64_t i, size_t count) const {
-    return photos_.subspan(0, count).subspan(i * kChunk, kChunk);
+    return photos_.subspan(0, count).subspan(i * chunk_, chunk_);
   }
-  static int64_t Chunks(size_t photos) {
-    return (static_cast<int64_t>(photos) + kChunk - 1) / kChunk;
+  int64_t Chunks(size_t photos) const {
+    return (static_cast<int64_t>(photos) + chunk_ - 1) / chunk_;
   }
 
   // Computes the operations from `begin` on in float32; `note` sees each result.
@@ -213,6 +219,7 @@ class Quantizer {
   const TensorSource source_;
   const absl::Span<const PhotoInput> photos_;
   const QuantizerOptions& options_;
+  const int64_t chunk_;
   const GraphNetwork network_;
   const Graph& graph_;
   Quantization quantization_;

@@ -45,8 +45,8 @@ struct QuantizedModel {
 // 1. Calibrates: the float network sees all photos, and each value gets the step that
 //    RangeHistogram::BestClip gives. 2. Scans: each convolution but the first is rounded alone.
 // INVALID_ARGUMENT for files that are int8 already, FAILED_PRECONDITION where every convolution
-// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes about 8 MB for each photo being
-// computed and thread.
+// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes about 50 MB for each
+// thread.
 absl::StatusOr<QuantizedModel> QuantizeModel(const ModelFiles& files,
                                              absl::Span<const PhotoInput> photos,
                                              const QuantizerOptions& options);

@@ -18,6 +18,7 @@
 #include "server/config.h"
 #include "server/cpu_limits.h"
 #include "server/decoders.h"
+#include "server/log_value.h"
 #include "server/logging.h"
 #include "server/server.h"
 #include "server/strays.h"
@@ -40,7 +41,14 @@ absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelF
   const dla::LoadOptions options = {
       .device = folder.settings.device,
       .precision = PrecisionOf(folder.settings.precision),
-      .calibration_photos = [&folder] { return dla::server::CalibrationPhotos(folder.path); },
+      .calibration_photos =
+          [&folder] {
+            spdlog::info(
+                "quantising model={} to int8 on photos of its folder, which takes a while at each "
+                "load; dla-quantize does it once",
+                dla::server::LogValue(folder.name));
+            return dla::server::CalibrationPhotos(folder.path);
+          },
       .calibration_threads = dla::server::ReadCpuLimits().cores};
   return folder.path.empty() ? dla::LoadEmbeddedModel(options)
                              : dla::LoadModel(folder.path, options);
