@@ -45,7 +45,7 @@ struct QuantizedModel {
 // 1. Calibrates: the float network sees all photos, and each value gets the step that
 //    RangeHistogram::BestClip gives. 2. Scans: each convolution but the first is rounded alone.
 // INVALID_ARGUMENT for files that are int8 already, FAILED_PRECONDITION where every convolution
-// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes about 50 MB for each
+// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes some 200 MB for each
 // thread.
 absl::StatusOr<QuantizedModel> QuantizeModel(const ModelFiles& files,
                                              absl::Span<const PhotoInput> photos,

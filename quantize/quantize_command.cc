@@ -234,7 +234,7 @@ absl::Status Quantize(const QuantizeOptions& options, Bars& bars) {
                    "), held-out photos; calibrated on ", photos.calibration.size(), " others\n",
                    AgreementText(agreement))));
 
-  const absl::Status judgement = Judge(agreement, options);
+  absl::Status judgement = Judge(agreement, options);
   if (!judgement.ok() && !options.force) return judgement;
   if (!judgement.ok())
     Tell(absl::StrCat("dla-quantize: written all the same: ", judgement.message()));
