@@ -110,14 +110,15 @@ nlohmann::json Measure(const dla::Model& model, size_t batch, int replicas, int 
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16\n";
+    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|int8\n";
     return 2;
   }
   dla::KeepFreedMemory();
   const std::string precision = argv[2];
-  const auto model = dla::LoadModel(
-      argv[1], {.device = "cpu",
-                .precision = precision == "bf16" ? dla::Precision::kBf16 : dla::Precision::kFp32});
+  dla::LoadOptions options = {.device = "cpu", .precision = dla::Precision::kFp32};
+  if (precision == "bf16") options.precision = dla::Precision::kBf16;
+  if (precision == "int8") options.precision = dla::Precision::kInt8;  // a folder of dla-quantize
+  const auto model = dla::LoadModel(argv[1], options);
   if (!model.ok()) {
     std::cerr << "dla_engine_worker: " << model.status().message() << "\n";
     return 1;
