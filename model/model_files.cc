@@ -10,6 +10,7 @@
 #include "model/checkpoint.h"
 #include "model/quantized_checkpoint.h"
 #include "model/quantized_source.h"
+#include "model/quoted.h"
 #include "model/status_macros.h"
 #include "model/whole_file.h"
 
@@ -41,6 +42,12 @@ absl::Status Check(ModelFiles& files) {
     DLA_ASSIGN_OR_RETURN(files.quantization,
                          ReadQuantization(files.layout, files.checkpoint, files.checkpoint_name));
     return absl::OkStatus();
+  }
+  for (const auto& [name, tensor] : files.checkpoint.tensors()) {
+    if (tensor.dtype != DType::kI8) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        files.checkpoint_name, ": tensor ", Quoted(name), " is I8, but ", files.config_name,
+        " has no \"quantization\"; it must be the one that dla-quantize wrote beside it"));
   }
   DLA_RETURN_IF_ERROR(CheckTensors(files.layout, files.checkpoint, files.checkpoint_name));
   return CheckValues(files.layout, files.checkpoint, files.checkpoint_name);

@@ -90,6 +90,7 @@ class Quantizer {
     std::map<std::string, RangeHistogram> histograms;  // guarded by mutex, like the next
     int64_t done = 0;
     std::mutex mutex;
+    Progress("calibrate", 0, static_cast<int64_t>(photos_.size()));
     ParallelFor(Chunks(photos_.size()), options_.threads, [&](int64_t chunk) {
       const auto photos = Chunk(chunk, photos_.size());
       std::map<std::string, RangeHistogram> own;
@@ -163,6 +164,7 @@ class Quantizer {
     const int64_t chunks = Chunks(photos);
     std::mutex mutex;
     int64_t done = 0;  // guarded by mutex, like the layers' errors
+    Progress("scan", 0, chunks * static_cast<int64_t>(layers.size()));
     ParallelFor(chunks, options_.threads, [&](int64_t chunk) {
       GraphTensors values(graph_.values.size());
       values[0] = network_.MakeInput(Chunk(chunk, photos));

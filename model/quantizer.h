@@ -25,7 +25,8 @@ struct QuantizerOptions {
   // of the worst stay wide that the others together stay within three times this.
   double most_error = 0.02;
 
-  // Called now and then, by one thread at a time: "calibrate" in photos, then "scan" in layers.
+  // Called now and then, by one thread at a time: "calibrate" in photos, then "scan" in passes
+  // through the network. Each begins with none done.
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
 };
 
@@ -45,8 +46,7 @@ struct QuantizedModel {
 // 1. Calibrates: the float network sees all photos, and each value gets the step that
 //    RangeHistogram::BestClip gives. 2. Scans: each convolution but the first is rounded alone.
 // INVALID_ARGUMENT for files that are int8 already, FAILED_PRECONDITION where every convolution
-// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes some 200 MB for each
-// thread.
+// does harm, RESOURCE_EXHAUSTED when memory runs out. Takes some 200 MB for each thread.
 absl::StatusOr<QuantizedModel> QuantizeModel(const ModelFiles& files,
                                              absl::Span<const PhotoInput> photos,
                                              const QuantizerOptions& options);

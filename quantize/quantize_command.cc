@@ -77,6 +77,7 @@ absl::StatusOr<BatchOutput> Answers(const Model& model, const std::vector<PhotoI
   std::mutex mutex;
   int64_t done = 0;  // guarded by mutex, like the next
   absl::Status failure;
+  bars.Show(stage, "images", 0, count);
   ParallelFor((count + kChunk - 1) / kChunk, threads, [&](int64_t chunk) {
     model.PrepareThread(1);
     const int64_t begin = chunk * kChunk;
@@ -202,7 +203,7 @@ absl::Status Quantize(const QuantizeOptions& options, Bars& bars) {
 
   QuantizerOptions quantizer{.threads = options.threads, .most_error = options.most_error};
   quantizer.progress = [&bars](const char* stage, int64_t done, int64_t total) {
-    bars.Show(stage, stage == absl::string_view("scan") ? "layers" : "images", done, total);
+    bars.Show(stage, stage == absl::string_view("scan") ? "passes" : "images", done, total);
   };
   DLA_ASSIGN_OR_RETURN(const QuantizedModel quantized,
                        QuantizeModel(files, InputsOf(photos.calibration), quantizer));
@@ -255,6 +256,7 @@ absl::Status Quantize(const QuantizeOptions& options, Bars& bars) {
 ExitCode RunQuantize(const QuantizeOptions& options) {
   const cli::Interrupt interrupt([] {
     RemoveUnfinished();
+    if (cli::DescribeTerminal(STDERR_FILENO).can_redraw) cli::WriteError("\r\x1b[K");
     std::_Exit(kInterrupted);
   });
   Bars bars;

@@ -265,6 +265,13 @@ TEST_F(Int8FolderTest, IsNotQuantisedAgain) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("is int8 already"));
 }
 
+TEST_F(Int8FolderTest, WantsTheConfigThatWasWrittenWithIt) {
+  Write();
+  folder_.Write("config.json", model_.files.config_text);
+  EXPECT_THAT(std::string(LoadModel(folder_.Path(), {}).status().message()),
+              AllOf(HasSubstr("level0.0.weight\" is I8"), HasSubstr("no \"quantization\"")));
+}
+
 TEST_F(Int8FolderTest, OfANewerFormatIsRefused) {
   Write();
   folder_.Write("config.json",
