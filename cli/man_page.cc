@@ -51,8 +51,10 @@ void AppendOptions(const CommandDocs& command, std::string& page) {
   for (const OptionDocs& option : command.options) AppendOption(option, page);
 }
 
-// Options in the order of their groups' first appearance, each group under its heading.
+// Arguments, then options in the order of their groups' first appearance, each group under its
+// heading.
 void AppendGroups(const CommandDocs& program, std::string& page) {
+  for (const OptionDocs& argument : program.arguments) AppendOption(argument, page);
   std::vector<std::string> groups;
   for (const OptionDocs& option : program.options) {
     if (!absl::c_linear_search(groups, option.group)) groups.push_back(option.group);
@@ -74,7 +76,11 @@ void AppendFooter(const std::string& footer, std::string& page) {
 void AppendSynopsis(const CommandDocs& program, std::string& page) {
   absl::StrAppend(&page, ".SH SYNOPSIS\n");
   if (program.commands.empty()) {
-    absl::StrAppend(&page, Bold(program.name), " [", Italic("OPTION"), "]...\n");
+    absl::StrAppend(&page, Bold(program.name), " [", Italic("OPTION"), "]...");
+    for (const OptionDocs& argument : program.arguments) {
+      absl::StrAppend(&page, " ", Argument(argument));
+    }
+    absl::StrAppend(&page, "\n");
   }
   for (const CommandDocs& command : program.commands) {
     absl::StrAppend(&page, Bold(absl::StrCat(program.name, " ", command.name)), " [",

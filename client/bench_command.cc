@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cli/interrupt.h"
+#include "cli/photo_files.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
 #include "client/bench_report.h"
 #include "client/bench_run.h"
-#include "client/interrupt.h"
-#include "client/photo_files.h"
-#include "client/terminal.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -25,25 +25,25 @@ std::vector<grpc::ByteBuffer> ReadRequests(const BenchOptions& options) {
   std::vector<grpc::ByteBuffer> requests;
   FailureReport failures;
   size_t bytes = 0;
-  const std::vector<PhotoFile> photos = FindPhotos(options.paths);
-  for (const PhotoFile& photo : photos) {
-    auto image = ReadPhoto(photo, options.max_file_size);
+  const std::vector<cli::PhotoFile> photos = cli::FindPhotos(options.paths);
+  for (const cli::PhotoFile& photo : photos) {
+    auto image = cli::ReadPhoto(photo, options.max_file_size);
     if (!image.ok()) {
       failures.Add(photo.path, image.status());
       continue;
     }
     bytes += image->size();
     if (requests.size() == kMostPhotos || (bytes > kMostBytes && !requests.empty())) {
-      WriteError(absl::StrCat("only the first ", requests.size(), " photos are used: at most ",
-                              kMostPhotos, " photos and ", kMostBytes >> 20,
-                              " MiB are held in memory\n"));
+      cli::WriteError(absl::StrCat("only the first ", requests.size(), " photos are used: at most ",
+                                   kMostPhotos, " photos and ", kMostBytes >> 20,
+                                   " MiB are held in memory\n"));
       break;
     }
     dla::v1::ClassifyRequest request = options.request;
     request.set_image(*std::move(image));
     requests.push_back(Serialize(request));
   }
-  WriteError(failures.Text(photos.size()));
+  cli::WriteError(failures.Text(photos.size()));
   return requests;
 }
 
@@ -53,17 +53,17 @@ class LiveLine {
   void Show(const BenchFigures& figures) {
     if (!terminal_.can_redraw) return;
     const std::string text = BenchProgress(figures);
-    WriteError(absl::StrCat("\r", FitColumns(text, terminal_.columns - 1, ""), "\x1b[K"));
+    cli::WriteError(absl::StrCat("\r", cli::FitColumns(text, terminal_.columns - 1, ""), "\x1b[K"));
     visible_ = true;
   }
 
   void Hide() {
-    if (visible_) WriteError("\r\x1b[K");
+    if (visible_) cli::WriteError("\r\x1b[K");
     visible_ = false;
   }
 
  private:
-  const Terminal terminal_ = DescribeTerminal(STDERR_FILENO);
+  const cli::Terminal terminal_ = cli::DescribeTerminal(STDERR_FILENO);
   bool visible_ = false;
 };
 
@@ -101,15 +101,15 @@ ExitCode RunBench(const BenchOptions& options) {
                std::move(requests));
   BenchFigures figures;
   {
-    const Interrupt interrupt([&run] { run.Cancel(); });
+    const cli::Interrupt interrupt([&run] { run.Cancel(); });
     LiveLine line;
     figures = run.Run([&line](const BenchFigures& so_far) { line.Show(so_far); });
     line.Hide();
   }
   const std::string text = options.json
                                ? BenchJson(setting, figures)
-                               : BenchTable(setting, figures, DescribeTerminal(STDOUT_FILENO));
-  if (const absl::Status written = WriteAll(STDOUT_FILENO, text); !written.ok()) {
+                               : BenchTable(setting, figures, cli::DescribeTerminal(STDOUT_FILENO));
+  if (const absl::Status written = cli::WriteAll(STDOUT_FILENO, text); !written.ok()) {
     if (!absl::IsAborted(written)) PrintError(written.message());
     return kFailed;
   }

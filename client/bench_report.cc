@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "cli/text.h"
 #include "client/histogram_text.h"
 #include "client/json_text.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -52,8 +52,9 @@ std::string Headline(const BenchSetting& setting, const BenchFigures& figures) {
                          ? absl::StrFormat("%d in flight", plan.concurrency)
                          : absl::StrFormat("%g a second (%s)", plan.rate, Name(plan.arrivals));
   return absl::StrFormat("%s version %s at %s\n%s on %s, %s, %.1f s after %g s of warm-up%s\n",
-                         Printable(setting.model), Printable(setting.model_version),
-                         Printable(setting.address), load, Count(setting.connections, "connection"),
+                         cli::Printable(setting.model), cli::Printable(setting.model_version),
+                         cli::Printable(setting.address), load,
+                         Count(setting.connections, "connection"),
                          Count(static_cast<int64_t>(setting.photos), "photo"), figures.seconds,
                          Seconds(plan.warm_up), figures.interrupted ? "; ended early" : "");
 }
@@ -70,7 +71,7 @@ std::string MsJson(const LatencyHistogram& latency) {
 }  // namespace
 
 std::string BenchTable(const BenchSetting& setting, const BenchFigures& figures,
-                       const Terminal& terminal) {
+                       const cli::Terminal& terminal) {
   const int64_t answered = figures.latency.count();
   const int64_t most = std::max({answered, figures.failed, figures.unanswered, figures.late});
   const int count_columns = static_cast<int>(absl::StrCat(most).size());
@@ -79,14 +80,14 @@ std::string BenchTable(const BenchSetting& setting, const BenchFigures& figures,
     const std::string line =
         absl::StrFormat("%-8s  %*d  %s", what, count_columns, count, explanation);
     const absl::string_view ellipsis = terminal.utf8 ? "…" : "...";
-    absl::StrAppend(&text,
-                    terminal.is_terminal ? FitColumns(line, terminal.columns - 1, ellipsis) : line,
-                    "\n");
+    absl::StrAppend(
+        &text, terminal.is_terminal ? cli::FitColumns(line, terminal.columns - 1, ellipsis) : line,
+        "\n");
   };
   add("answered", answered, Rate(figures.images_per_second()));
   for (const auto& [code, errors] : figures.errors) {
     add("failed", errors.count,
-        absl::StrCat(absl::StatusCodeToString(code), ": ", Printable(errors.first_message)));
+        absl::StrCat(absl::StatusCodeToString(code), ": ", cli::Printable(errors.first_message)));
   }
   if (figures.unanswered > 0) add("given up", figures.unanswered, "were still on their way");
   if (figures.late > 0) add("late", figures.late, "sent more than 1 ms after they were due");

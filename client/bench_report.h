@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <string>
 
+#include "cli/terminal.h"
 #include "client/bench_run.h"
 #include "client/load_pacer.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 
@@ -23,7 +23,7 @@ struct BenchSetting {
 // For people: what was measured, throughput, failures by code, percentiles, the server's own times
 // and a histogram.
 std::string BenchTable(const BenchSetting& setting, const BenchFigures& figures,
-                       const Terminal& terminal);
+                       const cli::Terminal& terminal);
 
 // One line, one JSON object; `dla-client bench --help` tells its members.
 std::string BenchJson(const BenchSetting& setting, const BenchFigures& figures);

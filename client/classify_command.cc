@@ -5,8 +5,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "cli/terminal.h"
 #include "client/result_format.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 
@@ -21,7 +21,7 @@ ExitCode RunClassify(const ClassifyOptions& options) {
     PrintError(model.status().message());
     return kFailed;
   }
-  const Terminal terminal = DescribeTerminal(STDOUT_FILENO);
+  const cli::Terminal terminal = cli::DescribeTerminal(STDOUT_FILENO);
   bool first = true;
   const PhotoRunSummary summary = RunPhotos(options.run, server, [&](PhotoResult& result) {
     std::string text;
@@ -38,7 +38,7 @@ ExitCode RunClassify(const ClassifyOptions& options) {
         break;
     }
     if (!text.empty()) first = false;
-    return WriteAll(STDOUT_FILENO, text);
+    return cli::WriteAll(STDOUT_FILENO, text);
   });
   return ExitCodeOf(summary);
 }

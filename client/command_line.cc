@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "cli/generate.h"
+#include "cli/terminal.h"
 #include "client/bench_command.h"
 #include "client/classify_command.h"
 #include "client/embed_command.h"
@@ -20,7 +21,6 @@
 #include "client/models_command.h"
 #include "client/server_connection.h"
 #include "client/similar_command.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 namespace {
@@ -416,7 +416,7 @@ ExitCode Run(CLI::App& app, int argc, const char* const* argv) {
   app.parse(argc, argv);
   if (!generate.empty()) {
     const std::string page = cli::Generate(app, generate, DLA_VERSION);
-    return WriteAll(STDOUT_FILENO, page).ok() ? kAllWell : kFailed;
+    return cli::WriteAll(STDOUT_FILENO, page).ok() ? kAllWell : kFailed;
   }
   if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
 

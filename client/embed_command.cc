@@ -6,10 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "client/atomic_file.h"
+#include "cli/atomic_file.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
 #include "client/npy_writer.h"
-#include "client/terminal.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -20,7 +20,7 @@ class EmbeddingFile {
   static absl::StatusOr<EmbeddingFile> Create(const std::string& path) {
     auto matrix = NpyWriter::Create(path);
     if (!matrix.ok()) return matrix.status();
-    auto names = AtomicFile::Create(NamesPath(path));
+    auto names = cli::AtomicFile::Create(NamesPath(path));
     if (!names.ok()) return names.status();
     return EmbeddingFile(*std::move(matrix), *std::move(names));
   }
@@ -49,12 +49,13 @@ class EmbeddingFile {
 
   uint64_t rows() const { return matrix_.rows(); }
   std::string Description() const {
-    return Printable(absl::StrCat(matrix_.path(), ": ", matrix_.rows(), " x ", matrix_.columns(),
-                                  " float32 by ", model_, "; names in ", names_.path()));
+    return cli::Printable(absl::StrCat(matrix_.path(), ": ", matrix_.rows(), " x ",
+                                       matrix_.columns(), " float32 by ", model_, "; names in ",
+                                       names_.path()));
   }
 
  private:
-  EmbeddingFile(NpyWriter matrix, AtomicFile names)
+  EmbeddingFile(NpyWriter matrix, cli::AtomicFile names)
       : matrix_(std::move(matrix)), names_(std::move(names)) {}
 
   absl::Status CheckFit(const PhotoResult& result) {
@@ -73,7 +74,7 @@ class EmbeddingFile {
   }
 
   NpyWriter matrix_;
-  AtomicFile names_;
+  cli::AtomicFile names_;
   std::string model_;  // of all rows
 };
 
@@ -109,7 +110,7 @@ ExitCode RunEmbed(const EmbedOptions& options) {
     PrintError(status.message());
     return kFailed;
   }
-  WriteError(file->Description() + "\n");
+  cli::WriteError(file->Description() + "\n");
   return ExitCodeOf(summary);
 }
 

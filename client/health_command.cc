@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
-#include "client/terminal.h"
+#include "cli/terminal.h"
 
 namespace dla::client {
 
@@ -20,7 +20,7 @@ ExitCode RunHealth(const HealthOptions& options) {
   }
   using Response = grpc::health::v1::HealthCheckResponse;
   const std::string line = absl::StrCat(Response::ServingStatus_Name(*state), "\n");
-  const bool printed = WriteAll(STDOUT_FILENO, line).ok();
+  const bool printed = cli::WriteAll(STDOUT_FILENO, line).ok();
   return printed && *state == Response::SERVING ? kAllWell : kFailed;
 }
 

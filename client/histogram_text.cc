@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/text.h"
 #include "client/result_format.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -65,15 +65,15 @@ std::vector<LatencyBin> LatencyBins(const LatencyHistogram& latencies, int max_b
   return bins;
 }
 
-std::string HistogramText(const std::vector<LatencyBin>& bins, const Terminal& terminal) {
+std::string HistogramText(const std::vector<LatencyBin>& bins, const cli::Terminal& terminal) {
   int64_t total = 0;
   int64_t most = 1;
   int bound_columns = 1;
   for (const LatencyBin& bin : bins) {
     total += bin.count;
     most = std::max(most, bin.count);
-    bound_columns = std::max(bound_columns, DisplayWidth(BoundText(bin.to_ms)));
-    bound_columns = std::max(bound_columns, DisplayWidth(BoundText(bin.from_ms)));
+    bound_columns = std::max(bound_columns, cli::DisplayWidth(BoundText(bin.to_ms)));
+    bound_columns = std::max(bound_columns, cli::DisplayWidth(BoundText(bin.from_ms)));
   }
   const int count_columns = static_cast<int>(absl::StrCat(most).size());
   // "  12 - 15 ms  BAR  1234  12.3%", and the last column stays free.

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/terminal.h"
 #include "client/latency_histogram.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 
@@ -26,7 +26,7 @@ std::vector<LatencyBin> LatencyBins(const LatencyHistogram& latencies, int max_b
 // One line for each bin, as wide as the terminal:
 //     10 - 12    ms  ##########        314  31.4%
 // Whatever is not empty shows at least the smallest bar.
-std::string HistogramText(const std::vector<LatencyBin>& bins, const Terminal& terminal);
+std::string HistogramText(const std::vector<LatencyBin>& bins, const cli::Terminal& terminal);
 
 // "0.123", "1.23", "12.3", "123", "12345": three digits, or all of the whole milliseconds.
 std::string ShortMs(double milliseconds);

@@ -6,12 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/text.h"
+#include "cli/text.h"
 
 namespace dla::client {
 
 std::string JsonString(absl::string_view text) {
-  const std::string valid = ValidUtf8(text);
+  const std::string valid = cli::ValidUtf8(text);
   std::string result = "\"";
   for (size_t i = 0; i < valid.size(); ++i) {
     const auto c = static_cast<unsigned char>(valid[i]);

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/text.h"
 #include "client/json_text.h"
 #include "client/server_connection.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -24,12 +24,13 @@ std::string InputText(const dla::v1::Model& model) {
 std::string Columns(const std::vector<Row>& rows) {
   std::vector<int> widths(rows.front().size(), 0);
   for (const Row& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));
+    for (size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], cli::DisplayWidth(row[i]));
   }
   std::string text;
   for (const Row& row : rows) {
     for (size_t i = 0; i + 1 < row.size(); ++i)
-      absl::StrAppend(&text, PadColumns(row[i], widths[i] + 2));
+      absl::StrAppend(&text, cli::PadColumns(row[i], widths[i] + 2));
     absl::StrAppend(&text, row.back(), "\n");
   }
   return text;
@@ -40,7 +41,7 @@ ExitCode Print(const absl::Status& status, const std::string& text) {
     PrintError(status.message());
     return kFailed;
   }
-  return WriteAll(STDOUT_FILENO, text).ok() ? kAllWell : kFailed;
+  return cli::WriteAll(STDOUT_FILENO, text).ok() ? kAllWell : kFailed;
 }
 
 }  // namespace
@@ -49,30 +50,31 @@ std::string ModelsTable(const std::vector<dla::v1::Model>& models) {
   std::vector<Row> rows = {{"NAME", "VERSION", "ARCHITECTURE", "CLASSES", "INPUT", "PRECISION",
                             "DEVICE", "BATCH", "REPLICAS"}};
   for (const dla::v1::Model& model : models) {
-    rows.push_back({Printable(model.name()), Printable(model.version()),
-                    Printable(model.architecture()), absl::StrCat(model.num_classes()),
-                    InputText(model), Printable(model.precision()), Printable(model.device()),
-                    absl::StrCat(model.max_batch_size()), absl::StrCat(model.replicas())});
+    rows.push_back({cli::Printable(model.name()), cli::Printable(model.version()),
+                    cli::Printable(model.architecture()), absl::StrCat(model.num_classes()),
+                    InputText(model), cli::Printable(model.precision()),
+                    cli::Printable(model.device()), absl::StrCat(model.max_batch_size()),
+                    absl::StrCat(model.replicas())});
   }
   return Columns(rows);
 }
 
 std::string ModelDetails(const dla::v1::Model& model) {
   std::string text = Columns(
-      {{"name", Printable(model.name())},
-       {"version", Printable(model.version())},
-       {"architecture", Printable(model.architecture())},
+      {{"name", cli::Printable(model.name())},
+       {"version", cli::Printable(model.version())},
+       {"architecture", cli::Printable(model.architecture())},
        {"parameters", absl::StrFormat("%.2f M", static_cast<double>(model.parameters()) / 1e6)},
        {"input", absl::StrCat(InputText(model), " pixels")},
        {"embedding", absl::StrCat(model.embedding_size(), " values")},
-       {"precision", Printable(model.precision())},
-       {"device", Printable(model.device())},
+       {"precision", cli::Printable(model.precision())},
+       {"device", cli::Printable(model.device())},
        {"largest batch", absl::StrCat(model.max_batch_size())},
        {"replicas", absl::StrCat(model.replicas())},
        {"classes", absl::StrCat(model.num_classes())}});
   const int columns = static_cast<int>(absl::StrCat(model.labels_size()).size());
   for (int i = 0; i < model.labels_size(); ++i) {
-    absl::StrAppendFormat(&text, "  %*d  %s\n", columns, i, Printable(model.labels(i)));
+    absl::StrAppendFormat(&text, "  %*d  %s\n", columns, i, cli::Printable(model.labels(i)));
   }
   return text;
 }

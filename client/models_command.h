@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "cli/terminal.h"
 #include "client/photo_run.h"
 #include "client/server_connection.h"
-#include "client/terminal.h"
 #include "dla/v1/classifier.pb.h"
 
 namespace dla::client {

@@ -31,7 +31,7 @@ std::string NpyHeader(uint64_t rows, uint64_t columns) {
 }
 
 absl::StatusOr<NpyWriter> NpyWriter::Create(std::string path) {
-  auto file = AtomicFile::Create(std::move(path));
+  auto file = cli::AtomicFile::Create(std::move(path));
   if (!file.ok()) return file.status();
   if (absl::Status status = file->Append(NpyHeader(0, 0)); !status.ok()) return status;
   return NpyWriter(*std::move(file));

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "client/atomic_file.h"
+#include "cli/atomic_file.h"
 
 namespace dla::client {
 
@@ -34,9 +34,9 @@ class NpyWriter {
   uint64_t columns() const { return columns_; }
 
  private:
-  explicit NpyWriter(AtomicFile file) : file_(std::move(file)) {}
+  explicit NpyWriter(cli::AtomicFile file) : file_(std::move(file)) {}
 
-  AtomicFile file_;
+  cli::AtomicFile file_;
   uint64_t rows_ = 0;
   uint64_t columns_ = 0;
 };

@@ -7,11 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/interrupt.h"
-#include "client/photo_files.h"
-#include "client/progress_bar.h"
-#include "client/terminal.h"
-#include "client/text.h"
+#include "cli/interrupt.h"
+#include "cli/photo_files.h"
+#include "cli/progress_bar.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
 
 namespace dla::client {
 namespace {
@@ -24,12 +24,13 @@ std::string Photos(size_t count) { return absl::StrCat(count, count == 1 ? " pho
 }  // namespace
 
 void PrintError(absl::string_view message) {
-  WriteError(absl::StrCat("dla-client: ", Printable(message), "\n"));
+  cli::WriteError(absl::StrCat("dla-client: ", cli::Printable(message), "\n"));
 }
 
 void FailureReport::Add(const std::string& file, const absl::Status& error) {
   if (++count_ > kFailuresTold) return;
-  lines_.push_back(absl::StrCat("  ", Printable(file), ": ", Printable(error.message()), "\n"));
+  lines_.push_back(
+      absl::StrCat("  ", cli::Printable(file), ": ", cli::Printable(error.message()), "\n"));
 }
 
 std::string FailureReport::Text(size_t total) const {
@@ -43,15 +44,15 @@ std::string FailureReport::Text(size_t total) const {
 
 PhotoRunSummary RunPhotos(const PhotoRunOptions& options, const ServerConnection& server,
                           absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
-  const std::vector<PhotoFile> photos = FindPhotos(options.paths);
-  const bool shares_the_screen = DescribeTerminal(STDOUT_FILENO).is_terminal;
+  const std::vector<cli::PhotoFile> photos = cli::FindPhotos(options.paths);
+  const bool shares_the_screen = cli::DescribeTerminal(STDOUT_FILENO).is_terminal;
   FailureReport failures;
   size_t done = 0;
   PhotoRunSummary summary;
-  ProgressBar bar(static_cast<int64_t>(photos.size()));
+  cli::ProgressBar bar(static_cast<int64_t>(photos.size()));
   {
     PhotoSender sender(server.channel(), options.sender);
-    const Interrupt interrupt([&sender] { sender.Cancel(); });
+    const cli::Interrupt interrupt([&sender] { sender.Cancel(); });
     bar.Show(0, 0);
     summary.status = sender.Run(photos, [&](PhotoResult& result) {
       if (shares_the_screen) bar.Hide();
@@ -64,8 +65,8 @@ PhotoRunSummary RunPhotos(const PhotoRunOptions& options, const ServerConnection
   }
   bar.Hide();
   summary.any_failed = failures.count() > 0;
-  WriteError(failures.Text(photos.size()));
-  if (photos.size() > kFewPhotos) WriteError(SummaryText(bar.progress()) + "\n");
+  cli::WriteError(failures.Text(photos.size()));
+  if (photos.size() > kFewPhotos) cli::WriteError(cli::SummaryText(bar.progress()) + "\n");
   if (absl::IsCancelled(summary.status)) {
     PrintError(absl::StrCat("interrupted after ", done, " of ", Photos(photos.size())));
   } else if (!summary.status.ok() && !absl::IsAborted(summary.status)) {

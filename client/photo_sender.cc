@@ -52,7 +52,7 @@ PhotoSender::PhotoSender(std::shared_ptr<grpc::Channel> channel, SenderOptions o
 
 PhotoSender::~PhotoSender() = default;
 
-absl::Status PhotoSender::Run(const std::vector<PhotoFile>& photos,
+absl::Status PhotoSender::Run(const std::vector<cli::PhotoFile>& photos,
                               absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
   absl::Status status = Work(photos, sink);
   Abandon();
@@ -63,7 +63,7 @@ void PhotoSender::Cancel() { answered_.Close(); }
 
 bool PhotoSender::cancelled() const { return answered_.closed(); }
 
-absl::Status PhotoSender::Work(const std::vector<PhotoFile>& photos,
+absl::Status PhotoSender::Work(const std::vector<cli::PhotoFile>& photos,
                                absl::FunctionRef<absl::Status(PhotoResult&)> sink) {
   last_sign_of_life_ = absl::Now();
   const size_t max_window = 4 * static_cast<size_t>(options_.concurrency);
@@ -89,11 +89,11 @@ absl::Status PhotoSender::Work(const std::vector<PhotoFile>& photos,
   }
 }
 
-absl::Status PhotoSender::Start(const PhotoFile& file) {
+absl::Status PhotoSender::Start(const cli::PhotoFile& file) {
   window_.push_back(std::make_unique<Photo>());
   Photo& photo = *window_.back();
   photo.result.file = file.path;
-  auto bytes = ReadPhoto(file, options_.max_file_size);
+  auto bytes = cli::ReadPhoto(file, options_.max_file_size);
   if (absl::IsCancelled(bytes.status())) return bytes.status();
   if (!bytes.ok()) {
     photo.result.answer = bytes.status();

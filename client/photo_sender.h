@@ -12,8 +12,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "cli/photo_files.h"
 #include "client/mailbox.h"
-#include "client/photo_files.h"
 #include "client/photo_result.h"
 #include "client/retry_policy.h"
 #include "dla/v1/classifier.grpc.pb.h"
@@ -49,7 +49,7 @@ class PhotoSender {
   //                its time had passed, or while that time passed twice in silence
   //   otherwise    the error that `sink` returned
   // At most four times `concurrency` results wait for an earlier one. To be called once.
-  absl::Status Run(const std::vector<PhotoFile>& photos,
+  absl::Status Run(const std::vector<cli::PhotoFile>& photos,
                    absl::FunctionRef<absl::Status(PhotoResult&)> sink);
 
   // Makes Run end soon. Thread-safe.
@@ -60,9 +60,9 @@ class PhotoSender {
  private:
   struct Photo;
 
-  absl::Status Work(const std::vector<PhotoFile>& photos,
+  absl::Status Work(const std::vector<cli::PhotoFile>& photos,
                     absl::FunctionRef<absl::Status(PhotoResult&)> sink);
-  absl::Status Start(const PhotoFile& file);
+  absl::Status Start(const cli::PhotoFile& file);
   void Send(Photo& photo);
   void TakeAnswers(absl::Time until);
   void Settle(Photo& photo);

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/text.h"
 #include "client/duration_ms.h"
 #include "client/json_text.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -18,7 +18,7 @@ constexpr int kBarColumns = 20;
 constexpr int kMinLabelColumns = 10;
 
 std::string LabelOf(const dla::v1::Class& c) {
-  return c.label().empty() ? absl::StrCat("class ", c.index()) : Printable(c.label());
+  return c.label().empty() ? absl::StrCat("class ", c.index()) : cli::Printable(c.label());
 }
 
 std::string ClassJson(const dla::v1::Class& c) {
@@ -44,7 +44,7 @@ std::string ShareBar(float share, int columns, bool utf8) {
   return absl::StrCat(bar, std::string(columns - used, ' '));
 }
 
-std::string TableText(const PhotoResult& result, const Terminal& terminal) {
+std::string TableText(const PhotoResult& result, const cli::Terminal& terminal) {
   if (!result.answer.ok()) return "";
   const auto& classes = result.answer->classes();
   std::vector<std::string> labels;
@@ -52,8 +52,8 @@ std::string TableText(const PhotoResult& result, const Terminal& terminal) {
   int id_columns = 0;
   for (const auto& c : classes) {
     labels.push_back(LabelOf(c));
-    label_columns = std::max(label_columns, DisplayWidth(labels.back()));
-    id_columns = std::max(id_columns, DisplayWidth(Printable(c.id())));
+    label_columns = std::max(label_columns, cli::DisplayWidth(labels.back()));
+    id_columns = std::max(id_columns, cli::DisplayWidth(cli::Printable(c.id())));
   }
   const int rank_columns = static_cast<int>(absl::StrCat(classes.size()).size());
   if (terminal.is_terminal) {
@@ -62,15 +62,15 @@ std::string TableText(const PhotoResult& result, const Terminal& terminal) {
     label_columns = std::min(label_columns, std::max(kMinLabelColumns, terminal.columns - taken));
   }
   const absl::string_view ellipsis = terminal.utf8 ? "…" : "...";
-  std::string text = absl::StrCat(Printable(result.file), "\n");
+  std::string text = absl::StrCat(cli::Printable(result.file), "\n");
   for (int i = 0; i < classes.size(); ++i) {
     const auto& c = classes[i];
     const std::string label =
-        terminal.is_terminal ? FitColumns(labels[i], label_columns, ellipsis) : labels[i];
+        terminal.is_terminal ? cli::FitColumns(labels[i], label_columns, ellipsis) : labels[i];
     absl::StrAppendFormat(&text, "  %*d  %5.1f%%  %s  ", rank_columns, i + 1, c.probability() * 100,
                           ShareBar(c.probability(), kBarColumns, terminal.utf8));
-    absl::StrAppend(&text, c.id().empty() ? label : PadColumns(label, label_columns + 2),
-                    Printable(c.id()), "\n");
+    absl::StrAppend(&text, c.id().empty() ? label : cli::PadColumns(label, label_columns + 2),
+                    cli::Printable(c.id()), "\n");
   }
   return text;
 }
@@ -116,10 +116,10 @@ std::string CsvField(absl::string_view text) {
   return quoted;
 }
 
-std::string CsvLines(const PhotoResult& result, const Terminal& terminal) {
+std::string CsvLines(const PhotoResult& result, const cli::Terminal& terminal) {
   if (!result.answer.ok()) return "";
   const auto field = [&](absl::string_view text) {
-    return terminal.is_terminal ? CsvField(Printable(text)) : CsvField(text);
+    return terminal.is_terminal ? CsvField(cli::Printable(text)) : CsvField(text);
   };
   std::string lines;
   int rank = 0;

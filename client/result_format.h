@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "cli/terminal.h"
 #include "client/photo_result.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 
@@ -14,7 +14,7 @@ namespace dla::client {
 //     1   64.2%  ############          Samoyed, Samoyede  n02111889
 // Text from outside is escaped. On a terminal, long labels are cut to its width. Empty for a photo
 // that failed.
-std::string TableText(const PhotoResult& result, const Terminal& terminal);
+std::string TableText(const PhotoResult& result, const cli::Terminal& terminal);
 
 // One line of JSON. A photo that failed has "error" {code, message} instead of its classes:
 //   {"file":"a.jpg","model":"m","model_version":"1","classes":[{"index":0,"label":"daisy",
@@ -25,7 +25,7 @@ constexpr absl::string_view kCsvHeader = "file,rank,index,label,id,probability\n
 
 // One line for each class, rank 1 first. Fields are quoted as RFC 4180 says; lines end in "\n".
 // Control characters are escaped if it goes to a terminal. Empty for a photo that failed.
-std::string CsvLines(const PhotoResult& result, const Terminal& terminal);
+std::string CsvLines(const PhotoResult& result, const cli::Terminal& terminal);
 
 // A field of a CSV file, quoted where it needs to be.
 std::string CsvField(absl::string_view text);

@@ -7,12 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/atomic_file.h"
+#include "cli/atomic_file.h"
+#include "cli/photo_files.h"
+#include "cli/text.h"
 #include "client/json_text.h"
-#include "client/photo_files.h"
 #include "client/result_format.h"
 #include "client/similar_page.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -29,19 +29,20 @@ bool IsSameFile(const std::string& a, const std::string& b) {
          x.st_ino == y.st_ino;
 }
 
-absl::Status WritePage(const SimilarOptions& options, const SimilarPage& page, AtomicFile& file) {
+absl::Status WritePage(const SimilarOptions& options, const SimilarPage& page,
+                       cli::AtomicFile& file) {
   const absl::Status written = WriteSimilarPage(
       page, kMaxPageBytes,
       [&](const std::string& path) -> absl::StatusOr<std::string> {
         if (path == "-") return absl::NotFoundError("came from standard input");
-        return ReadPhoto({path, absl::OkStatus()}, options.run.sender.max_file_size);
+        return cli::ReadPhoto({path, absl::OkStatus()}, options.run.sender.max_file_size);
       },
       [&](absl::string_view text) { return file.Append(text); });
   return written.ok() ? file.Commit() : written;
 }
 
 std::string Text(const SimilarOptions& options, const SimilarityRanking& ranking) {
-  const Terminal terminal = DescribeTerminal(STDOUT_FILENO);
+  const cli::Terminal terminal = cli::DescribeTerminal(STDOUT_FILENO);
   switch (options.format) {
     case ResultFormat::kTable:
       return SimilarTable(ranking.photos(), terminal);
@@ -65,9 +66,9 @@ ExitCode RunSimilar(const SimilarOptions& options) {
     PrintError(model.status().message());
     return kFailed;
   }
-  std::optional<AtomicFile> html;
+  std::optional<cli::AtomicFile> html;
   if (!options.html.empty()) {
-    auto file = AtomicFile::Create(options.html);
+    auto file = cli::AtomicFile::Create(options.html);
     if (!file.ok()) {
       PrintError(file.status().message());
       return kFailed;
@@ -104,7 +105,8 @@ ExitCode RunSimilar(const SimilarOptions& options) {
     PrintError("nothing to compare with: no other photo was found and answered");
     return kFailed;
   }
-  if (const absl::Status written = WriteAll(STDOUT_FILENO, Text(options, ranking)); !written.ok()) {
+  if (const absl::Status written = cli::WriteAll(STDOUT_FILENO, Text(options, ranking));
+      !written.ok()) {
     if (!absl::IsAborted(written)) PrintError(written.message());
     return kFailed;
   }
@@ -119,14 +121,14 @@ ExitCode RunSimilar(const SimilarOptions& options) {
   return ExitCodeOf(summary);
 }
 
-std::string SimilarTable(const std::vector<SimilarPhoto>& photos, const Terminal& terminal) {
+std::string SimilarTable(const std::vector<SimilarPhoto>& photos, const cli::Terminal& terminal) {
   const int rank_columns = static_cast<int>(absl::StrCat(photos.size()).size());
   std::string text;
   for (size_t i = 0; i < photos.size(); ++i) {
     const double similarity = photos[i].similarity;
     absl::StrAppendFormat(&text, "  %*d  %7.4f  %s  %s\n", rank_columns, i + 1, similarity,
                           ShareBar(static_cast<float>(similarity), kBarColumns, terminal.utf8),
-                          Printable(photos[i].file));
+                          cli::Printable(photos[i].file));
   }
   return text;
 }
@@ -147,10 +149,10 @@ std::string SimilarJson(const std::string& query, const SimilarityRanking& ranki
   return lines;
 }
 
-std::string SimilarCsv(const std::vector<SimilarPhoto>& photos, const Terminal& terminal) {
+std::string SimilarCsv(const std::vector<SimilarPhoto>& photos, const cli::Terminal& terminal) {
   std::string lines = "rank,similarity,file\n";
   for (size_t i = 0; i < photos.size(); ++i) {
-    const std::string file = terminal.is_terminal ? Printable(photos[i].file) : photos[i].file;
+    const std::string file = terminal.is_terminal ? cli::Printable(photos[i].file) : photos[i].file;
     absl::StrAppend(&lines, i + 1, ",", SimilarityText(photos[i].similarity), ",", CsvField(file),
                     "\n");
   }

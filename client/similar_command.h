@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "cli/terminal.h"
 #include "client/classify_command.h"
 #include "client/photo_run.h"
 #include "client/similarity_ranking.h"
-#include "client/terminal.h"
 
 namespace dla::client {
 
@@ -26,12 +26,12 @@ struct SimilarOptions {
 ExitCode RunSimilar(const SimilarOptions& options);
 
 // One line for each photo: rank, similarity, a bar, path.
-std::string SimilarTable(const std::vector<SimilarPhoto>& photos, const Terminal& terminal);
+std::string SimilarTable(const std::vector<SimilarPhoto>& photos, const cli::Terminal& terminal);
 
 // One JSON object per line: query, rank, similarity, file, model, model_version.
 std::string SimilarJson(const std::string& query, const SimilarityRanking& ranking);
 
 // rank,similarity,file with a header line, quoted as RFC 4180 says.
-std::string SimilarCsv(const std::vector<SimilarPhoto>& photos, const Terminal& terminal);
+std::string SimilarCsv(const std::vector<SimilarPhoto>& photos, const cli::Terminal& terminal);
 
 }  // namespace dla::client

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
-#include "client/text.h"
+#include "cli/text.h"
 
 namespace dla::client {
 namespace {
@@ -118,7 +118,7 @@ absl::Status WriteSimilarPage(
 
 std::string HtmlText(absl::string_view text) {
   return absl::StrReplaceAll(
-      Printable(text),
+      cli::Printable(text),
       {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
 }
 

@@ -61,6 +61,8 @@ install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${docs}" COMPONENT pro
 if(DLA_WITH_LIBTORCH)
   set_target_properties(dla-server PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_libraries}/torch/lib")
   dla_install_program(dla-server)
+  set_target_properties(dla-quantize PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_libraries}/torch/lib")
+  dla_install_program(dla-quantize)
   dla_install_libraries(product torch/lib libtorch_cpu.so libc10.so libgomp.so.1)
   dla_install_libraries(product nvidia/cu13/lib libcudart.so.13 libcupti.so.13)
   dla_strip_library(product libtorch_cpu.so)

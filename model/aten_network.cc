@@ -4,7 +4,6 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mean.h>
 #include <c10/core/InferenceMode.h>
@@ -12,6 +11,8 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include "model/input_tensor.h"
 
 namespace dla {
 namespace {
@@ -122,8 +123,7 @@ class Bottle2neckBlock final : public ResidualBlock {
 
 // `residual_bias`: added to the residual; undefined for none.
 std::unique_ptr<const ResidualBlock> MakeBlock(const BlockLayout& layout, const Builder& build,
-                                               MapSize size,
-                                               const at::Tensor& residual_bias = {}) {
+                                               MapSize size, const at::Tensor& residual_bias = {}) {
   if (layout.kind == Block::kBottle2neck) {
     return std::make_unique<Bottle2neckBlock>(layout, build, size, residual_bias);
   }
@@ -271,25 +271,6 @@ AtenNetwork::AtenNetwork(const NetworkLayout& layout, TensorSource source, const
 
 AtenNetwork::~AtenNetwork() = default;
 
-at::Tensor AtenNetwork::MakeInput(absl::Span<const PhotoInput> photos) const {
-  at::Tensor x = at::empty({static_cast<int64_t>(photos.size()), 3, input_.height, input_.width},
-                           at::TensorOptions(backend_->dtype()), at::MemoryFormat::ChannelsLast);
-  const size_t size = static_cast<size_t>(input_.height) * input_.width * 3;
-  for (size_t i = 0; i < photos.size(); ++i) {
-    if (const float* values = photos[i].normalized; values != nullptr) {
-      // from_blob takes no const; copy_ only reads it.
-      x[static_cast<int64_t>(i)].copy_(
-          at::from_blob(const_cast<float*>(values), {3, input_.height, input_.width}, at::kFloat));
-    } else if (backend_->dtype() == at::kBFloat16) {
-      normalizer_.ToBfloat16(photos[i].pixels,
-                             static_cast<uint16_t*>(x.mutable_data_ptr()) + i * size);
-    } else {
-      normalizer_.ToFloat32(photos[i].pixels, x.mutable_data_ptr<float>() + i * size);
-    }
-  }
-  return x.contiguous(backend_->memory_format());
-}
-
 AtenNetwork::Features AtenNetwork::Forward(at::Tensor x) const {
   const c10::InferenceMode no_gradients;
   for (const auto& conv : stem_) x = conv->Run(x, kRelu);
@@ -305,7 +286,8 @@ AtenNetwork::Features AtenNetwork::Forward(at::Tensor x) const {
 
 void AtenNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* embeddings) const {
   const c10::InferenceMode no_gradients;
-  const Features features = Forward(MakeInput(photos));
+  const Features features = Forward(MakeInputTensor(photos, input_, normalizer_, backend_->dtype())
+                                        .contiguous(backend_->memory_format()));
   auto copy = [](const at::Tensor& from, float* to) {
     std::memcpy(to, from.contiguous().const_data_ptr<float>(), from.numel() * sizeof(float));
   };

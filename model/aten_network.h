@@ -37,8 +37,6 @@ class AtenNetwork final : public Network {
  private:
   class Tree;
 
-  at::Tensor MakeInput(absl::Span<const PhotoInput> photos) const;
-
   const InputSpec input_;
   const Normalizer normalizer_;
   const std::unique_ptr<const Backend> backend_;

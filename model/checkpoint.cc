@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "model/quantization.h"
 #include "model/quoted.h"
 
 namespace dla {
@@ -50,6 +51,7 @@ bool AllFinite(const TensorView& tensor) {
     case DType::kBF16:
       return AllFinite<uint16_t>(tensor.bytes, 0x7f80);
     case DType::kI64:
+    case DType::kI8:
       return true;
   }
   return true;
@@ -63,22 +65,74 @@ bool AnyNegative(const TensorView& tensor) {
   return Any<uint16_t>(tensor.bytes, [](uint16_t bits) { return bits > 0x8000; });
 }
 
+bool HasDType(DType dtype, TensorSpec::Values values) {
+  switch (values) {
+    case TensorSpec::Values::kFloat:
+      return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+    case TensorSpec::Values::kPositive:
+      return dtype == DType::kF32;
+    case TensorSpec::Values::kInt8:
+      return dtype == DType::kI8;
+  }
+  return false;
+}
+
+absl::string_view DTypeNames(TensorSpec::Values values) {
+  if (values == TensorSpec::Values::kInt8) return "I8";
+  return values == TensorSpec::Values::kPositive ? "F32" : "F32, F16 or BF16";
+}
+
+float FloatOfBits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+float FloatOfHalf(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = bits >> 10 & 0x1f;
+  const uint32_t fraction = bits & 0x3ff;
+  if (exponent == 0x1f) return FloatOfBits(sign | 0x7f800000 | fraction << 13);
+  if (exponent != 0) return FloatOfBits(sign | (exponent + 112) << 23 | fraction << 13);
+  const float small = static_cast<float>(fraction) * 0x1p-24F;
+  return sign != 0 ? -small : small;
+}
+
+// So that no product or quotient of two of them leaves float32. Not NaN either.
+bool AllPositive(const TensorView& tensor) {
+  return !Any<uint32_t>(tensor.bytes, [](uint32_t bits) {
+    const float value = FloatOfBits(bits);
+    return !(value >= kLeastScale && value <= kMostScale);
+  });
+}
+
+template <typename Bits, typename Convert>
+std::vector<float> Converted(absl::Span<const uint8_t> bytes, Convert convert) {
+  std::vector<float> values(bytes.size() / sizeof(Bits));
+  for (size_t i = 0; i < values.size(); ++i) {
+    Bits bits;
+    std::memcpy(&bits, bytes.data() + i * sizeof(bits), sizeof(bits));
+    values[i] = convert(bits);
+  }
+  return values;
+}
+
 }  // namespace
 
-absl::Status CheckTensors(const NetworkLayout& layout, const SafeTensors& checkpoint,
-                          absl::string_view name) {
+absl::Status CheckTensors(absl::Span<const TensorSpec> tensors, absl::string_view what,
+                          const SafeTensors& checkpoint, absl::string_view name) {
   std::vector<std::string> problems;
   absl::btree_set<std::string> known;
-  for (const TensorSpec& expected : ListTensors(layout)) {
+  for (const TensorSpec& expected : tensors) {
     const TensorView* tensor = checkpoint.Find(expected.name);
     if (tensor == nullptr) {
       problems.push_back(absl::StrCat("\"", expected.name, "\" is missing"));
     } else if (tensor->shape != expected.shape) {
       problems.push_back(absl::StrCat("\"", expected.name, "\" is ", ShapeText(tensor->shape),
                                       " and should be ", ShapeText(expected.shape)));
-    } else if (tensor->dtype == DType::kI64) {
-      problems.push_back(
-          absl::StrCat("\"", expected.name, "\" is I64 and should be F32, F16 or BF16"));
+    } else if (!HasDType(tensor->dtype, expected.values)) {
+      problems.push_back(absl::StrCat("\"", expected.name, "\" is ", DTypeName(tensor->dtype),
+                                      " and should be ", DTypeNames(expected.values)));
     }
     if (absl::EndsWith(expected.name, kMean)) {
       known.insert(absl::StrCat(absl::StripSuffix(expected.name, kMean), ".num_batches_tracked"));
@@ -95,27 +149,57 @@ absl::Status CheckTensors(const NetworkLayout& layout, const SafeTensors& checkp
   const size_t named = std::min(problems.size(), kNamed);
   std::string text = absl::StrJoin(problems.begin(), problems.begin() + named, "; ");
   if (problems.size() > named) absl::StrAppend(&text, "; and ", problems.size() - named, " more");
-  return absl::InvalidArgumentError(absl::StrCat(name, " does not hold the tensors of a ",
-                                                 layout.architecture, " with ", layout.num_classes,
-                                                 " classes, as its config.json says: ", text));
+  return absl::InvalidArgumentError(absl::StrCat(name, " does not hold the tensors of ", what,
+                                                 ", as its config.json says: ", text));
+}
+
+absl::Status CheckTensors(const NetworkLayout& layout, const SafeTensors& checkpoint,
+                          absl::string_view name) {
+  return CheckTensors(
+      ListTensors(layout),
+      absl::StrCat("a ", layout.architecture, " with ", layout.num_classes, " classes"), checkpoint,
+      name);
+}
+
+absl::Status CheckValues(absl::Span<const TensorSpec> tensors, const SafeTensors& checkpoint,
+                         absl::string_view name) {
+  for (const TensorSpec& expected : tensors) {
+    const TensorView& tensor = *checkpoint.Find(expected.name);
+    auto wrong = [&](absl::string_view what) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": tensor \"", expected.name, "\" holds ", what));
+    };
+    constexpr absl::string_view kEdited = "; the file is damaged or was edited";
+    if (expected.values == TensorSpec::Values::kInt8) {
+      if (Any<int8_t>(tensor.bytes, [](int8_t value) { return value == -128; })) {
+        return wrong(absl::StrCat("-128, where -127 is the least", kEdited));
+      }
+    } else if (expected.values == TensorSpec::Values::kPositive) {
+      if (!AllPositive(tensor)) {
+        return wrong(absl::StrCat("a value that is not a number from ", kLeastScale, " to ",
+                                  kMostScale, kEdited));
+      }
+    } else if (!AllFinite(tensor)) {
+      return wrong("an infinity or NaN; was the training stable?");
+    } else if (absl::EndsWith(expected.name, kVariance) && AnyNegative(tensor)) {
+      return wrong(absl::StrCat("a negative variance", kEdited));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckValues(const NetworkLayout& layout, const SafeTensors& checkpoint,
                          absl::string_view name) {
-  for (const TensorSpec& expected : ListTensors(layout)) {
-    const TensorView& tensor = *checkpoint.Find(expected.name);
-    if (!AllFinite(tensor)) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": tensor \"", expected.name,
-                                                     "\" holds an infinity or NaN; was the "
-                                                     "training stable?"));
-    }
-    if (absl::EndsWith(expected.name, kVariance) && AnyNegative(tensor)) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": tensor \"", expected.name,
-                                                     "\" holds a negative variance; the file is "
-                                                     "damaged or was edited"));
-    }
+  return CheckValues(ListTensors(layout), checkpoint, name);
+}
+
+std::vector<float> ToFloats(const TensorView& tensor) {
+  if (tensor.dtype == DType::kF16) return Converted<uint16_t>(tensor.bytes, FloatOfHalf);
+  if (tensor.dtype == DType::kBF16) {
+    return Converted<uint16_t>(tensor.bytes,
+                               [](uint16_t bits) { return FloatOfBits(uint32_t{bits} << 16); });
   }
-  return absl::OkStatus();
+  return Converted<uint32_t>(tensor.bytes, FloatOfBits);
 }
 
 }  // namespace dla

@@ -1,49 +1,30 @@
 #include "model/dla_model.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <exception>
-#include <filesystem>
-#include <iterator>
-#include <new>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "model/architecture.h"
 #include "model/aten_network.h"
+#include "model/card_models.h"
 #include "model/checkpoint.h"
-#include "model/device.h"
-#include "model/gpu/gpu_model.h"
-#include "model/gpu/plugin.h"
-#include "model/model_config.h"
+#include "model/graph_network.h"
+#include "model/libtorch_errors.h"
+#include "model/model_files.h"
 #include "model/network.h"
-#include "model/safetensors.h"
+#include "model/quantize_at_load.h"
+#include "model/quantized_source.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
-#include "model/whole_file.h"
 
 #ifdef DLA_OWN_KERNELS
 #include "model/cpu/cpu_network.h"
 #endif
-
-// See dla_embed_file in model/CMakeLists.txt.
-extern "C" {
-extern const unsigned char dla_flowers5_config[];
-extern const unsigned char dla_flowers5_config_end[];
-extern const unsigned char dla_flowers5_weights[];
-extern const unsigned char dla_flowers5_weights_end[];
-}
 
 namespace dla {
 namespace {
@@ -52,47 +33,19 @@ namespace {
 // activations outgrow the processor's caches, and would take memory without bound.
 constexpr size_t kPhotosPerThread = 4;
 
-// What the exception being handled says, for the edge where exceptions end.
-absl::Status StatusOfException(absl::string_view doing) {
-  std::string text;
-  try {
-    throw;
-  } catch (const c10::OutOfMemoryError& error) {  // of a GPU
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "out of memory while ", doing, ": ",
-        *absl::StrSplit(absl::string_view(error.what_without_backtrace()), '\n').begin()));
-  } catch (const c10::Error& error) {
-    text = error.what_without_backtrace();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing));
-  } catch (const std::exception& error) {
-    text = error.what();
-  }
-  const absl::string_view line = *absl::StrSplit(text, '\n').begin();
-  if (absl::StrContains(line, "can't allocate memory")) {
-    return absl::ResourceExhaustedError(absl::StrCat("out of memory while ", doing, ": ", line));
-  }
-  return absl::InternalError(absl::StrCat("LibTorch failed while ", doing, ": ", line));
+#if defined(__x86_64__)
+bool HasNativeBf16() { return __builtin_cpu_supports("avx512bf16"); }  // so has all that has AMX
+// What oneDNN needs to emulate bf16.
+bool CanComputeBf16() {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq");
 }
-
-at::ScalarType ScalarTypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return at::kHalf;
-    case DType::kBF16:
-      return at::kBFloat16;
-    default:
-      return at::kFloat;
-  }
-}
-
-std::vector<float> ToFloats(const TensorView& view) {
-  at::Tensor tensor = at::empty(view.shape, ScalarTypeOf(view.dtype));
-  std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
-  tensor = tensor.to(at::kFloat);
-  const float* values = tensor.const_data_ptr<float>();
-  return {values, values + tensor.numel()};
-}
+bool HasInt8() { return __builtin_cpu_supports("avx512vnni") && CanComputeBf16(); }
+#else
+bool HasNativeBf16() { return false; }
+bool CanComputeBf16() { return false; }
+bool HasInt8() { return false; }
+#endif
 
 // The project's own kernels where the processor has what they need, else LibTorch's operations.
 std::unique_ptr<const Network> MakeNetwork(const NetworkLayout& layout, TensorSource source,
@@ -113,72 +66,24 @@ std::unique_ptr<const Network> MakeNetwork(const NetworkLayout& layout, TensorSo
   return std::make_unique<cpu::CpuNetwork>(layout, source, input, *kernels);
 }
 
-#if defined(__x86_64__)
-bool HasNativeBf16() { return __builtin_cpu_supports("avx512bf16"); }  // so has all that has AMX
-// What oneDNN needs to emulate bf16.
-bool CanComputeBf16() {
-  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq");
-}
-#else
-bool HasNativeBf16() { return false; }
-bool CanComputeBf16() { return false; }
-#endif
-
-// Where a model is to run.
-struct Place {
-  gpu::Runtime* runtime = nullptr;  // null: on the CPU
-  std::vector<int> cards;           // indices of its devices
-};
-
-absl::StatusOr<Place> ChoosePlace(const LoadOptions& options) {
-  DLA_ASSIGN_OR_RETURN(DeviceChoice choice, ParseDevice(options.device));
-  if (choice.kind == DeviceChoice::Kind::kCpu) return Place();
-  absl::StatusOr<gpu::Runtime*> runtime = options.runtime;
-  if (options.runtime == nullptr) runtime = gpu::FindRuntime();
-  if (!runtime.ok()) {
-    if (choice.kind == DeviceChoice::Kind::kAuto) return Place();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "device \"", options.device, "\" cannot be used: ", runtime.status().message()));
+// The one place that chooses what computes an int8 network. `dtype`: of the layers that are not
+// int8, and of all of them where the processor lacks instructions for int8.
+std::unique_ptr<const Network> MakeInt8Network(const NetworkLayout& layout, TensorSource source,
+                                               const Quantization& quantization,
+                                               const InputSpec& input, at::ScalarType dtype,
+                                               Engine engine, std::string& name) {
+  if (engine == Engine::kReference || (engine == Engine::kFast && HasInt8())) {
+    name = "simulated-int8";
+    return std::make_unique<GraphNetwork>(layout, source, input, &quantization);
   }
-  const int count = static_cast<int>((*runtime)->devices().size());
-  for (int index : choice.indices) {
-    if (index < count) continue;
-    return absl::FailedPreconditionError(absl::StrCat("there is no cuda:", index, ": CUDA sees ",
-                                                      count, count == 1 ? " card" : " cards",
-                                                      ", counted from 0"));
-  }
-  if (choice.indices.empty()) {
-    for (int index = 0; index < count; ++index) choice.indices.push_back(index);
-  }
-  return Place{*runtime, std::move(choice.indices)};
-}
-
-gpu::GpuElement ChooseGpuElement(Precision precision) {
-  switch (precision) {
-    case Precision::kFp32:
-      return gpu::GpuElement::kFp32;
-    case Precision::kBf16:
-      return gpu::GpuElement::kBf16;
-    default:
-      return gpu::GpuElement::kFp16;
-  }
-}
-
-absl::string_view NameOf(gpu::GpuElement element) {
-  switch (element) {
-    case gpu::GpuElement::kFp32:
-      return "fp32";
-    case gpu::GpuElement::kBf16:
-      return "bf16";
-    default:
-      return "fp16";
-  }
+  const QuantizedSource floats(layout, quantization, source);
+  return MakeNetwork(layout, floats, input, dtype, engine, name);
 }
 
 absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
   switch (precision) {
     case Precision::kAuto:
+    case Precision::kInt8:  // of what stays wide
       return HasNativeBf16() ? at::kBFloat16 : at::kFloat;
     case Precision::kFp32:
       return at::kFloat;
@@ -190,12 +95,6 @@ absl::StatusOr<at::ScalarType> ChooseDType(Precision precision) {
       return absl::UnimplementedError("fp16 is not available on the CPU; use bf16 or fp32");
   }
   return absl::InvalidArgumentError("unknown precision");
-}
-
-// Before any file is read.
-absl::Status CheckPlace(const LoadOptions& options) {
-  DLA_ASSIGN_OR_RETURN(const Place place, ChoosePlace(options));
-  return place.runtime != nullptr ? absl::OkStatus() : ChooseDType(options.precision).status();
 }
 
 // Has this thread compute alone while it lives. Packing weights takes a fraction of a second, and
@@ -259,115 +158,93 @@ absl::Status WarmUp(const Model& model) {
   return model.Run({black.data()}, ignored);
 }
 
-// `info` has all but what depends on the device.
-absl::StatusOr<std::unique_ptr<Model>> BuildOnCpu(ModelInfo info, const NetworkLayout& layout,
-                                                  TensorSource source, at::ScalarType dtype,
-                                                  Engine engine) {
+ModelInfo MakeInfo(const ModelFiles& files) {
+  ModelInfo info;
+  info.architecture = files.config.architecture;
+  info.num_classes = files.layout.num_classes;
+  info.embedding_size = files.layout.embedding_size;
+  info.parameters = CountParameters(files.layout);
+  info.input = files.config.input;
+  info.labels = files.config.labels;
+  return info;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> BuildOnCpu(const ModelFiles& files, TensorSource source,
+                                                  const LoadOptions& options) {
+  DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
   const Alone alone;
   const c10::InferenceMode no_gradients;
-  info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+  ModelInfo info = MakeInfo(files);
   info.device = "cpu";
-  std::unique_ptr<const Network> network =
-      MakeNetwork(layout, source, info.input, dtype, engine, info.engine);
+  std::unique_ptr<const Network> network;
+  if (files.quantization) {
+    info.precision = "int8";
+    network = MakeInt8Network(files.layout, source, *files.quantization, info.input, dtype,
+                              options.engine, info.engine);
+  } else {
+    info.precision = dtype == at::kBFloat16 ? "bf16" : "fp32";
+    network = MakeNetwork(files.layout, source, info.input, dtype, options.engine, info.engine);
+  }
   return std::make_unique<DlaModel>(std::move(info), std::move(network));
 }
 
-absl::StatusOr<std::unique_ptr<Model>> BuildOnCards(ModelInfo info, const NetworkLayout& layout,
-                                                    TensorSource source, const Place& place,
-                                                    const LoadOptions& options) {
-  const gpu::GpuElement element = ChooseGpuElement(options.precision);
-  info.precision = std::string(NameOf(element));
-  info.device = CudaDeviceName(place.cards);
-  info.engine = absl::StrCat("cuda-", info.precision);
-  std::vector<std::unique_ptr<gpu::DeviceNetwork>> networks;
-  for (int card : place.cards) {
-    DLA_ASSIGN_OR_RETURN(networks.emplace_back(),
-                         place.runtime->Load(card, layout, source, info.input, element));
-  }
-  gpu::GpuModel::Options gpu;
-  if (options.replicas > 0) gpu.replicas = options.replicas;
-  if (options.max_batch > 0) gpu.max_batch = options.max_batch;
-  return gpu::GpuModel::Make(std::move(info), std::move(networks), gpu, *place.runtime);
-}
-
-// `config_name` and `checkpoint_name` stand in errors.
-absl::StatusOr<std::unique_ptr<Model>> BuildModel(ModelConfig config, absl::string_view config_name,
-                                                  const SafeTensors& checkpoint,
-                                                  absl::string_view checkpoint_name,
+absl::StatusOr<std::unique_ptr<Model>> BuildModel(const ModelFiles& files, const Place& place,
                                                   const LoadOptions& options) {
-  DLA_ASSIGN_OR_RETURN(const Place place, ChoosePlace(options));
-  absl::StatusOr<const Architecture*> architecture = FindArchitecture(config.architecture);
-  if (!architecture.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_name, ": ", architecture.status().message()));
-  }
-  if (absl::Status status = CheckInputSize(config.input.height, config.input.width); !status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(config_name, ": ", status.message()));
-  }
-  const NetworkLayout layout = MakeLayout(**architecture, config.num_classes);
-  DLA_RETURN_IF_ERROR(CheckTensors(layout, checkpoint, checkpoint_name));
-  DLA_RETURN_IF_ERROR(CheckValues(layout, checkpoint, checkpoint_name));
-
-  ModelInfo info;
-  info.architecture = config.architecture;
-  info.num_classes = layout.num_classes;
-  info.embedding_size = layout.embedding_size;
-  info.parameters = CountParameters(layout);
-  info.input = config.input;
-  info.labels = std::move(config.labels);
   try {
-    auto source = [&](const std::string& name) { return ToFloats(*checkpoint.Find(name)); };
+    auto source = [&](const std::string& name) { return ToFloats(*files.checkpoint.Find(name)); };
     std::unique_ptr<Model> model;
-    if (place.runtime != nullptr) {
-      DLA_ASSIGN_OR_RETURN(model, BuildOnCards(std::move(info), layout, source, place, options));
-    } else {
-      DLA_ASSIGN_OR_RETURN(const at::ScalarType dtype, ChooseDType(options.precision));
+    if (place.runtime == nullptr) {
+      DLA_ASSIGN_OR_RETURN(model, BuildOnCpu(files, source, options));
+    } else if (files.quantization) {
+      // Cards compute with the weights of an int8 folder, and round no activations.
+      const QuantizedSource floats(files.layout, *files.quantization, source);
       DLA_ASSIGN_OR_RETURN(model,
-                           BuildOnCpu(std::move(info), layout, source, dtype, options.engine));
+                           BuildOnCards(MakeInfo(files), files.layout, floats, place, options));
+    } else {
+      DLA_ASSIGN_OR_RETURN(model,
+                           BuildOnCards(MakeInfo(files), files.layout, source, place, options));
     }
     DLA_RETURN_IF_ERROR(WarmUp(*model));
     return model;
   } catch (const std::exception&) {
-    return StatusOfException(absl::StrCat("loading ", checkpoint_name));
+    return StatusOfException(absl::StrCat("loading ", files.checkpoint_name));
   }
 }
 
-absl::StatusOr<std::string> ReadConfig(const std::string& path) {
-  constexpr uintmax_t kMaxBytes = 64 << 20;  // as ParseModelConfig takes
-  return ReadWholeFile(path, kMaxBytes, "a model folder holds config.json and model.safetensors");
+// Before any file is read.
+absl::StatusOr<Place> CheckedPlace(const LoadOptions& options) {
+  DLA_ASSIGN_OR_RETURN(Place place, ChoosePlace(options));
+  if (place.runtime == nullptr) DLA_RETURN_IF_ERROR(ChooseDType(options.precision).status());
+  return place;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
                                                  const LoadOptions& options) {
-  DLA_RETURN_IF_ERROR(CheckPlace(options));
-  const std::string config_path = folder + "/config.json";
-  const std::string checkpoint_path = folder + "/model.safetensors";
-  DLA_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_path));
-  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, config_path));
-  if (!std::filesystem::exists(checkpoint_path) &&
-      std::filesystem::exists(folder + "/pytorch_model.bin")) {
-    return absl::NotFoundError(absl::StrCat(
-        checkpoint_path, " does not exist, and pytorch_model.bin beside it holds code as well as ",
-        "weights, so it is never read; save with timm.models.save_for_hf(..., ",
-        "safe_serialization=True)"));
+  DLA_ASSIGN_OR_RETURN(const Place place, CheckedPlace(options));
+  DLA_ASSIGN_OR_RETURN(ModelFiles files, ReadModelFiles(folder));
+  const bool wants_int8 = options.precision == Precision::kInt8;
+  if (files.quantization) {
+    if (!wants_int8 && options.precision != Precision::kAuto) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          files.checkpoint_name,
+          " is int8 and cannot be computed in another precision; ask for int8 or auto, or serve "
+          "the float folder that it was made of"));
+    }
+  } else if (wants_int8) {
+    DLA_ASSIGN_OR_RETURN(files.quantization, QuantizeAtLoad(files, folder, options));
   }
-  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Open(checkpoint_path));
-  return BuildModel(std::move(config), config_path, checkpoint, checkpoint_path, options);
+  return BuildModel(files, place, options);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadEmbeddedModel(const LoadOptions& options) {
-  constexpr absl::string_view kConfigName = "embedded model: config.json";
-  constexpr absl::string_view kCheckpointName = "embedded model: model.safetensors";
-  DLA_RETURN_IF_ERROR(CheckPlace(options));
-  const absl::string_view text(reinterpret_cast<const char*>(dla_flowers5_config),
-                               dla_flowers5_config_end - dla_flowers5_config);
-  DLA_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, kConfigName));
-  const absl::Span<const uint8_t> weights(dla_flowers5_weights,
-                                          dla_flowers5_weights_end - dla_flowers5_weights);
-  DLA_ASSIGN_OR_RETURN(const SafeTensors checkpoint, SafeTensors::Parse(weights, kCheckpointName));
-  return BuildModel(std::move(config), kConfigName, checkpoint, kCheckpointName, options);
+  DLA_ASSIGN_OR_RETURN(const Place place, CheckedPlace(options));
+  DLA_ASSIGN_OR_RETURN(ModelFiles files, EmbeddedModelFiles());
+  if (options.precision == Precision::kInt8) {
+    DLA_ASSIGN_OR_RETURN(files.quantization, EmbeddedQuantization(files));
+  }
+  return BuildModel(files, place, options);
 }
 
 }  // namespace dla

@@ -75,21 +75,12 @@ TreeLayout MakeTree(const Architecture& a, const std::string& name, int depth, i
   return tree;
 }
 
-void Append(const ConvLayout& c, std::vector<TensorSpec>& out) {
-  out.push_back({absl::StrCat(c.conv, ".weight"),
-                 {c.out_channels, c.in_channels / c.groups, c.kernel, c.kernel}});
-  out.push_back({absl::StrCat(c.norm, ".weight"), {c.out_channels}});
-  out.push_back({absl::StrCat(c.norm, ".bias"), {c.out_channels}});
-  out.push_back({absl::StrCat(c.norm, ".running_mean"), {c.out_channels}, /*is_parameter=*/false});
-  out.push_back({absl::StrCat(c.norm, ".running_var"), {c.out_channels}, /*is_parameter=*/false});
-}
-
 void Append(const TreeLayout& tree, std::vector<TensorSpec>& out) {
   for (const TreeLayout& subtree : tree.subtrees) Append(subtree, out);
-  if (tree.project) Append(*tree.project, out);
-  for (const ConvLayout& conv : tree.first.convs) Append(conv, out);
-  for (const ConvLayout& conv : tree.second.convs) Append(conv, out);
-  Append(tree.root, out);
+  if (tree.project) AppendTensors(*tree.project, out);
+  for (const ConvLayout& conv : tree.first.convs) AppendTensors(conv, out);
+  for (const ConvLayout& conv : tree.second.convs) AppendTensors(conv, out);
+  AppendTensors(tree.root, out);
 }
 
 }  // namespace
@@ -118,9 +109,18 @@ NetworkLayout MakeLayout(const Architecture& a, int num_classes) {
   return layout;
 }
 
+void AppendTensors(const ConvLayout& c, std::vector<TensorSpec>& out) {
+  out.push_back({absl::StrCat(c.conv, ".weight"),
+                 {c.out_channels, c.in_channels / c.groups, c.kernel, c.kernel}});
+  out.push_back({absl::StrCat(c.norm, ".weight"), {c.out_channels}});
+  out.push_back({absl::StrCat(c.norm, ".bias"), {c.out_channels}});
+  out.push_back({absl::StrCat(c.norm, ".running_mean"), {c.out_channels}, /*is_parameter=*/false});
+  out.push_back({absl::StrCat(c.norm, ".running_var"), {c.out_channels}, /*is_parameter=*/false});
+}
+
 std::vector<TensorSpec> ListTensors(const NetworkLayout& layout) {
   std::vector<TensorSpec> tensors;
-  for (const ConvLayout& conv : layout.stem) Append(conv, tensors);
+  for (const ConvLayout& conv : layout.stem) AppendTensors(conv, tensors);
   for (const TreeLayout& tree : layout.trees) Append(tree, tensors);
   tensors.push_back({"fc.weight", {layout.num_classes, layout.embedding_size, 1, 1}});
   tensors.push_back({"fc.bias", {layout.num_classes}});

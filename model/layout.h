@@ -61,10 +61,17 @@ struct NetworkLayout {
 NetworkLayout MakeLayout(const Architecture& architecture, int num_classes);
 
 struct TensorSpec {
+  // kFloat: F32, F16 or BF16; kPositive: F32, see kLeastScale; kInt8: I8, -127 to 127.
+  enum class Values { kFloat, kPositive, kInt8 };
+
   std::string name;
   std::vector<int64_t> shape;
   bool is_parameter = true;  // false: a running statistic
+  Values values = Values::kFloat;
 };
+
+// Those of a convolution and its BatchNorm.
+void AppendTensors(const ConvLayout& conv, std::vector<TensorSpec>& tensors);
 
 // Every tensor that a checkpoint of this network must hold, in the order of the forward pass.
 std::vector<TensorSpec> ListTensors(const NetworkLayout& layout);

@@ -23,7 +23,7 @@ struct Label {
 
 struct ModelInfo {
   std::string architecture;  // timm's name of the variant: "dla34"
-  std::string precision;     // "fp32", "bf16", "fp16"
+  std::string precision;     // "fp32", "bf16", "fp16", "int8"
   std::string device;        // "cpu", "cuda:0"
   std::string engine;        // what runs it: "amx-bf16", "avx512-fp32", "cuda-fp16", ...
   int num_classes = 0;

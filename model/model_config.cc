@@ -242,6 +242,20 @@ absl::StatusOr<std::vector<Label>> ReadLabels(const json& config, const json& pr
   return labels;
 }
 
+absl::StatusOr<bool> ReadQuantization(const json& config) {
+  constexpr int kFormat = 1;
+  const json* quantization = Find(config, "quantization");
+  if (quantization == nullptr) return false;
+  const json* format = quantization->is_object() ? Find(*quantization, "format") : nullptr;
+  if (format == nullptr) {
+    return Wrong("quantization", *quantization,
+                 "an object with a \"format\", as dla-quantize writes it");
+  }
+  if (*format == kFormat) return true;
+  return Wrong("quantization.format", *format,
+               absl::StrCat(kFormat, "; another needs another release of dla-serve"));
+}
+
 absl::StatusOr<ModelConfig> ReadConfig(const json& config) {
   if (!config.is_object()) return absl::InvalidArgumentError("must be a JSON object");
   // Older files hold the fields of pretrained_cfg themselves.
@@ -268,6 +282,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const json& config) {
   DLA_RETURN_IF_ERROR(CheckNetworkArguments(config, result.num_classes));
   DLA_ASSIGN_OR_RETURN(result.input, ReadInput(*pretrained));
   DLA_ASSIGN_OR_RETURN(result.labels, ReadLabels(config, *pretrained, result.num_classes));
+  DLA_ASSIGN_OR_RETURN(result.is_int8, ReadQuantization(config));
   return result;
 }
 

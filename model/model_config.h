@@ -22,11 +22,14 @@ struct ModelConfig {
   // names for a head with 1000 classes whose config names no other labels. label_names given by
   // index (an object) may leave gaps: those have an empty name.
   std::vector<Label> labels;
+  // Whether model.safetensors holds int8 tensors ("quantization", docs/model-format.md).
+  bool is_int8 = false;
 };
 
 // `name` stands in errors. INVALID_ARGUMENT names the field, its value and what would be right:
 // not JSON, missing or mistyped fields, sizes out of range, a label count that is not num_classes,
-// model_args or a global_pool that change the network that `architecture` names. Other fields are
+// model_args or a global_pool that change the network that `architecture` names, a "quantization"
+// of a newer format. Other fields are
 // passed over. Also reads the older layouts that timm 1.0.31 reads. Thread-safe.
 absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json, absl::string_view name);
 

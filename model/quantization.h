@@ -8,6 +8,10 @@
 
 namespace dla {
 
+// Bounds of scales and steps, so that no product or quotient of two of them leaves float32.
+inline constexpr float kLeastScale = 1e-15F;
+inline constexpr float kMostScale = 1e15F;
+
 // A convolution after its BatchNorm was folded into it, over inputs that are whole numbers q:
 //   scale[o] x sum(weight[o][i] x q[i]) + bias[o]  [+ residual]  [ReLU]
 // What one step of each input channel is worth is part of the weights before they are rounded,

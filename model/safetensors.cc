@@ -143,6 +143,8 @@ size_t DTypeBytes(DType dtype) {
       return 2;
     case DType::kI64:
       return 8;
+    case DType::kI8:
+      return 1;
   }
   return 0;
 }
@@ -157,6 +159,8 @@ absl::string_view DTypeName(DType dtype) {
       return "BF16";
     case DType::kI64:
       return "I64";
+    case DType::kI8:
+      return "I8";
   }
   return "?";
 }

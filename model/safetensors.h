@@ -14,7 +14,7 @@
 
 namespace dla {
 
-enum class DType { kF32, kF16, kBF16, kI64 };
+enum class DType { kF32, kF16, kBF16, kI64, kI8 };
 
 size_t DTypeBytes(DType dtype);
 absl::string_view DTypeName(DType dtype);  // as the format spells it: "F32"
@@ -30,6 +30,8 @@ struct TensorView {
 // An opened file. Movable, immutable, safe to read from any thread.
 class SafeTensors {
  public:
+  SafeTensors() = default;  // without any tensor
+
   // Maps the file into memory, so weights are read when they are first touched; it must not be
   // truncated meanwhile (replace it by renaming). Errors name the file: NOT_FOUND,
   // PERMISSION_DENIED, or INVALID_ARGUMENT for a header that is too long (over 100 MB or past the
@@ -47,8 +49,6 @@ class SafeTensors {
   const TensorView* Find(absl::string_view name) const;
 
  private:
-  SafeTensors() = default;
-
   std::shared_ptr<const void> mapping_;  // keeps the mmap alive; null when parsed from memory
   absl::btree_map<std::string, TensorView> tensors_;
 };

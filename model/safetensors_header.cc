@@ -19,7 +19,7 @@ constexpr size_t kMaxDimensions = 32;
 constexpr int kMaxSkippedDepth = 32;
 
 bool FindDType(absl::string_view name, DType& dtype) {
-  for (DType known : {DType::kF32, DType::kF16, DType::kBF16, DType::kI64}) {
+  for (DType known : {DType::kF32, DType::kF16, DType::kBF16, DType::kI64, DType::kI8}) {
     if (name != DTypeName(known)) continue;
     dtype = known;
     return true;
@@ -54,7 +54,7 @@ class HeaderReader : public nlohmann::json_sax<json> {
     if (place_ != Place::kDTypeValue) return Skip() || Unexpected(Quoted(value));
     if (FindDType(value, info_.dtype)) return Enter(Place::kTensor);
     return TensorFail(
-        absl::StrCat("dtype ", Quoted(value), " is not supported; F32, F16, BF16 and I64 are"));
+        absl::StrCat("dtype ", Quoted(value), " is not supported; F32, F16, BF16, I64 and I8 are"));
   }
 
   bool start_object(size_t) override {

@@ -1,5 +1,6 @@
 #include "model/self_test.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -129,7 +130,8 @@ bool IsClass(const ModelInfo& info, int index, absl::string_view expected) {
   return expected == info.labels[index].name || expected == info.labels[index].id;
 }
 
-absl::Status CheckEmbedding(const SelfTestPhoto& photo, absl::Span<const float> found) {
+absl::Status CheckEmbedding(const SelfTestPhoto& photo, double tolerance,
+                            absl::Span<const float> found) {
   if (photo.embedding.size() != found.size()) {
     return absl::FailedPreconditionError(absl::StrCat("expected an embedding of ",
                                                       photo.embedding.size(),
@@ -143,10 +145,10 @@ absl::Status CheckEmbedding(const SelfTestPhoto& photo, absl::Span<const float> 
     length += expected * expected;
   }
   // Also false where what was found is not a number.
-  if (std::sqrt(difference) <= photo.tolerance * std::sqrt(length)) return absl::OkStatus();
+  if (std::sqrt(difference) <= tolerance * std::sqrt(length)) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrFormat("expected the embedding within a relative distance of %g, found it at %.3g",
-                      photo.tolerance, std::sqrt(difference / length)));
+                      tolerance, std::sqrt(difference / length)));
 }
 
 absl::Status RunOne(const Model& model, const SelfTestPhoto& photo) {
@@ -165,7 +167,10 @@ absl::Status RunOne(const Model& model, const SelfTestPhoto& photo) {
     return absl::FailedPreconditionError(
         absl::StrCat("expected ", Quoted(photo.top1), ", found ", Shown(info, top[0].index)));
   }
-  return photo.embedding.empty() ? absl::OkStatus() : CheckEmbedding(photo, output.embeddings);
+  if (photo.embedding.empty()) return absl::OkStatus();
+  const double tolerance =
+      info.precision == "int8" ? std::max(photo.tolerance, kInt8Tolerance) : photo.tolerance;
+  return CheckEmbedding(photo, tolerance, output.embeddings);
 }
 
 }  // namespace

@@ -13,6 +13,10 @@
 
 namespace dla {
 
+// How far an int8 network's embedding may be off whatever a self-test says, for that was perhaps
+// written for the float network. A cosine of 0.995.
+inline constexpr double kInt8Tolerance = 0.1;
+
 struct SelfTestPhoto {
   std::string file;              // its name, for errors
   std::string bytes;             // JPEG, PNG or WebP

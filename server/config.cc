@@ -111,12 +111,13 @@ void AddModelOptions(CLI::App& app, ModelSettings& settings) {
       ->type_name("DEVICE")
       ->capture_default_str()
       ->group(group);
-  app.add_option(
-         "--precision", settings.precision,
-         "Number format of weights and activations. auto takes fp16 on a GPU, else bf16 where "
-         "the processor computes it natively, else fp32")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
-      ->type_name("auto|fp32|bf16|fp16")
+  app.add_option("--precision", settings.precision,
+                 "Number format of weights and activations. auto takes fp16 on a GPU, else int8 "
+                 "for a folder that dla-quantize wrote, else bf16 where the processor computes it "
+                 "natively, else fp32. int8 also quantises a float folder that has photos to "
+                 "calibrate on, each time it is loaded")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16", "int8"}))
+      ->type_name("auto|fp32|bf16|fp16|int8")
       ->capture_default_str()
       ->group(group);
   app.add_option("--replicas", settings.replicas,

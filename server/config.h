@@ -13,7 +13,7 @@ namespace dla::server {
 // Settings that each model may override in the YAML file.
 struct ModelSettings {
   std::string device = "auto";     // see ParseDevice
-  std::string precision = "auto";  // auto, fp32, bf16, fp16
+  std::string precision = "auto";  // auto, fp32, bf16, fp16, int8
   // 0 is "auto": chosen when the model is loaded.
   int replicas = 0;
   int threads = 0;  // of each replica

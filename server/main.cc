@@ -15,6 +15,7 @@
 #include "model/self_test.h"
 #include "model/status_macros.h"
 #include "model/threads.h"
+#include "server/calibration_photos.h"
 #include "server/config.h"
 #include "server/cpu_limits.h"
 #include "server/decoder_setup.h"
@@ -35,14 +36,25 @@ dla::Precision PrecisionOf(const std::string& name) {
   if (name == "fp32") return dla::Precision::kFp32;
   if (name == "bf16") return dla::Precision::kBf16;
   if (name == "fp16") return dla::Precision::kFp16;
+  if (name == "int8") return dla::Precision::kInt8;
   return dla::Precision::kAuto;
 }
 
 absl::StatusOr<std::unique_ptr<const dla::Model>> Load(const dla::server::ModelFolder& folder) {
-  const dla::LoadOptions options = {.device = folder.settings.device,
-                                    .precision = PrecisionOf(folder.settings.precision),
-                                    .replicas = folder.settings.replicas,
-                                    .max_batch = folder.settings.max_batch};
+  const dla::LoadOptions options = {
+      .device = folder.settings.device,
+      .precision = PrecisionOf(folder.settings.precision),
+      .replicas = folder.settings.replicas,
+      .max_batch = folder.settings.max_batch,
+      .calibration_photos =
+          [&folder] {
+            spdlog::info(
+                "quantising model={} to int8 on photos of its folder, which takes a while at each "
+                "load; dla-quantize does it once",
+                dla::server::LogValue(folder.name));
+            return dla::server::CalibrationPhotos(folder.path);
+          },
+      .calibration_threads = dla::server::ReadCpuLimits().cores};
   return folder.path.empty() ? dla::LoadEmbeddedModel(options)
                              : dla::LoadModel(folder.path, options);
 }

@@ -46,6 +46,12 @@ void Log(const ModelFolder& folder, const ServedModel& model, Duration loading) 
       info.input.height, info.input.width, info.precision, info.device, info.engine,
       model.options().replicas, model.options().compute_threads, model.options().queue.max_batch,
       Seconds(loading));
+  if (info.precision == "int8" && !absl::StrContains(info.engine, "int8")) {
+    spdlog::warn(
+        "model {} is int8, but for that this processor lacks AVX-512 VNNI: the same weights run in "
+        "{}, which is slower",
+        LogValue(folder.name), info.engine);
+  }
   if (absl::StartsWith(info.engine, "libtorch")) {
     spdlog::warn(
         "model {} runs on LibTorch's operations, which are slower: for {} this processor lacks {}",

@@ -7,6 +7,7 @@
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -21,6 +22,8 @@
 #include "model/architecture.h"
 #include "model/dla_model.h"
 #include "model/memory.h"
+#include "model/quantized_checkpoint.h"
+#include "model/quantizer.h"
 #include "model/threads.h"
 #include "tests/support/formula_model.h"
 #include "tests/support/temp_dir.h"
@@ -36,6 +39,22 @@ std::string& Device() {
   return device;
 }
 
+// Replaces a float folder by the same network in int8, every layer of it.
+void WriteInt8(const dla::testing::TempDir& folder) {
+  const dla::ModelFiles files = dla::ReadModelFiles(folder.Path()).value();
+  const auto photo = dla::MakeFormulaPhoto("photo", kSize, kSize);
+  const dla::QuantizedModel quantized =
+      dla::QuantizeModel(files, {dla::PhotoInput(photo.data())}, {.scan_photos = 0}).value();
+  const std::string tensors = dla::SerializeSafeTensors(
+      dla::QuantizedTensors(files.layout, quantized.quantization, files.checkpoint));
+  // The old file is still read from: it stays where it is until nobody does.
+  std::filesystem::remove(folder.Path("model.safetensors"));
+  folder.Write("model.safetensors", tensors);
+  std::string config = files.config_text;
+  config.insert(1, "\"quantization\": {\"format\": 1}, ");
+  folder.Write("config.json", config);
+}
+
 // Loads each model once, when it is first asked for. Thread-safe. Null where that fails.
 const dla::Model* Load(const std::string& variant, dla::Precision precision) {
   static std::mutex mutex;
@@ -47,6 +66,7 @@ const dla::Model* Load(const std::string& variant, dla::Precision precision) {
     const dla::testing::TempDir folder;
     dla::WriteModelFolder(folder.Path(), dla::MakeConfigJson(variant, 1000, kSize, kSize),
                           dla::MakeFormulaTensors(variant, 1000));
+    if (precision == dla::Precision::kInt8) WriteInt8(folder);
     auto result = dla::LoadModel(
         folder.Path(),
         {.device = Device(), .precision = precision, .replicas = 2, .max_batch = kMostPhotos});
@@ -97,6 +117,8 @@ const char* NameOf(dla::Precision precision) {
       return "bf16";
     case dla::Precision::kFp16:
       return "fp16";
+    case dla::Precision::kInt8:
+      return "int8";
     default:
       return "auto";
   }
@@ -115,7 +137,7 @@ struct Ladder {
 
 Ladder OfCpus() {
   return {.variants = {"dla34", "dla46_c", "dla60x", "dla102", "dla169", "dla60_res2net"},
-          .precisions = {dla::Precision::kFp32, dla::Precision::kBf16},
+          .precisions = {dla::Precision::kFp32, dla::Precision::kBf16, dla::Precision::kInt8},
           .shares = {{1, 1}, {2, 1}, {1, 2}},
           .batches = {1, 4, 8, 16}};
 }

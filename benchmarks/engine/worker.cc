@@ -109,6 +109,7 @@ nlohmann::json Measure(const dla::Model& model, size_t batch, int replicas, int 
 
 dla::Precision PrecisionOf(const std::string& name) {
   if (name == "fp16") return dla::Precision::kFp16;
+  if (name == "int8") return dla::Precision::kInt8;  // a folder of dla-quantize
   return name == "bf16" ? dla::Precision::kBf16 : dla::Precision::kFp32;
 }
 
@@ -116,7 +117,7 @@ dla::Precision PrecisionOf(const std::string& name) {
 
 int main(int argc, char** argv) {
   if (argc < 3 || argc > 6 || argc == 5) {
-    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|fp16 "
+    std::cerr << "usage: dla_engine_worker MODEL_FOLDER fp32|bf16|fp16|int8 "
                  "[DEVICE [MAX_BATCH REPLICAS]]\n";
     return 2;
   }

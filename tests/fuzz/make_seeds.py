@@ -103,6 +103,8 @@ def weights():
     write("safetensors_fuzz", "empty_tensor.safetensors",
           safetensors({"none": tensor("F16", [0, 5], 0, 0)}, b""))
     write("safetensors_fuzz", "no_tensors.safetensors", safetensors({}, b""))
+    write("safetensors_fuzz", "int8_steps.safetensors",
+          (ROOT / "model/zoo/flowers5/int8_steps.safetensors").read_bytes())
     write("safetensors_fuzz", "tiny.safetensors",
           (ROOT / "tests/golden/formats/tiny.safetensors").read_bytes())
 

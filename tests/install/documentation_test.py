@@ -13,7 +13,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("DLA_BUILD", ROOT / "build/release")) / "bin"
-PROGRAMS = ("dla-server", "dla-client")
+PROGRAMS = ("dla-server", "dla-client", "dla-quantize")
 
 
 def run(*command, **options):
@@ -47,7 +47,7 @@ def helps(program):
 
 
 class Completion:
-    """A real shell that has read the completion of both programs."""
+    """A real shell that has read the completion of all programs."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -144,7 +144,7 @@ class Completions(unittest.TestCase):
 
     def test_propose_the_values_of_a_choice(self):
         for line, wanted in {
-                "dla-server --precision ": ["auto", "bf16", "fp16", "fp32"],
+                "dla-server --precision ": ["auto", "bf16", "fp16", "fp32", "int8"],
                 "dla-server --precision=b": ["bf16"],
                 "dla-server --device c": ["cpu", "cuda"],
                 "dla-server --calibrate ": ["false", "true"],
@@ -157,7 +157,7 @@ class Completions(unittest.TestCase):
             self.assertEqual(self.shell.bash(line), wanted, line)
             if "=" not in line:
                 self.assertEqual(self.shell.fish(line), wanted, line)
-        self.assertRegex(self.shell.zsh("dla-server --precision "), "auto +bf16 +fp16 +fp32")
+        self.assertRegex(self.shell.zsh("dla-server --precision "), "auto +bf16 +fp16 +fp32 +int8")
 
     def test_propose_files_and_folders_where_they_belong(self):
         bash = self.shell.bash

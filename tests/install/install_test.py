@@ -59,7 +59,7 @@ class Installation(unittest.TestCase):
         shutil.move(cls.first, cls.prefix)
 
     def test_finds_its_libraries_in_itself_and_in_the_system(self):
-        for program in ("dla-server", "dla-client"):
+        for program in ("dla-server", "dla-client", "dla-quantize"):
             for line in run("ldd", self.prefix / "bin" / program).splitlines():
                 self.assertNotIn("not found", line)
                 path = line.partition(" => ")[2]
@@ -123,7 +123,7 @@ class Installation(unittest.TestCase):
                 self.assertRegex(needed, r"^(lib(c|dl|gcc_s|m|pthread|rt|stdc\+\+)|ld-linux-x86-64)\.so\.", f"{name} needs it")
 
     def test_has_pages_and_completion_where_they_are_looked_for(self):
-        for program in ("dla-server", "dla-client"):
+        for program in ("dla-server", "dla-client", "dla-quantize"):
             shown = subprocess.run(["man", "-M", self.prefix / "share/man", program], capture_output=True, text=True,
                                    timeout=60, env=os.environ | {"LC_ALL": "C.UTF-8"})
             self.assertIn("--generate", shown.stdout, shown.stderr)

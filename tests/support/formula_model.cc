@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "model/architecture.h"
 #include "model/layout.h"
+#include "model/safetensors_writer.h"
 
 namespace dla {
 namespace {
@@ -90,7 +91,8 @@ FormulaTensor MakeFormulaTensor(absl::string_view name, const std::vector<int64_
         Append(ToBf16(value), tensor.bytes);
         break;
       case DType::kI64:
-        throw std::logic_error("no formula for I64");
+      case DType::kI8:
+        throw std::logic_error("no formula for whole numbers");
     }
   }
   return tensor;
@@ -140,28 +142,11 @@ std::vector<float> NormalizeFormulaPhoto(const std::vector<uint8_t>& photo, cons
 }
 
 std::string SerializeSafeTensors(const FormulaTensors& tensors) {
-  size_t offset = 0;
-  const std::string header = absl::StrCat(
-      "{",
-      absl::StrJoin(tensors, ",",
-                    [&](std::string* out, const auto& item) {
-                      const auto& [name, tensor] = item;
-                      absl::StrAppend(out, "\"", name, "\":{\"dtype\":\"", DTypeName(tensor.dtype),
-                                      "\",\"shape\":[", absl::StrJoin(tensor.shape, ","),
-                                      "],\"data_offsets\":[", offset, ",");
-                      offset += tensor.bytes.size();
-                      absl::StrAppend(out, offset, "]}");
-                    }),
-      "}");
-  std::string file;
-  file.reserve(8 + header.size() + offset);
-  const uint64_t header_size = header.size();
-  file.append(reinterpret_cast<const char*>(&header_size), sizeof(header_size));
-  file.append(header);
+  TensorsToWrite views;
   for (const auto& [name, tensor] : tensors) {
-    file.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+    views[name] = {tensor.dtype, tensor.shape, tensor.bytes};
   }
-  return file;
+  return SerializeSafeTensors(views);
 }
 
 std::string MakeConfigJson(absl::string_view architecture, int num_classes, int height, int width) {

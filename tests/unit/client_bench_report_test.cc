@@ -11,7 +11,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr Terminal kPipe = {.utf8 = true};
+constexpr cli::Terminal kPipe = {.utf8 = true};
 
 BenchSetting Setting() {
   BenchSetting setting = {.address = "localhost:8001",

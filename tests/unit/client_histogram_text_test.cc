@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
-#include "client/text.h"
+#include "cli/text.h"
 
 namespace dla::client {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-Terminal Columns(int columns, bool utf8) {
+cli::Terminal Columns(int columns, bool utf8) {
   return {.is_terminal = true, .utf8 = utf8, .columns = columns};
 }
 
@@ -94,7 +94,7 @@ TEST(HistogramTextTest, FitsTheTerminal) {
   for (int columns = 50; columns <= 120; ++columns) {
     for (const absl::string_view line :
          absl::StrSplit(HistogramText(bins, Columns(columns, true)), '\n', absl::SkipEmpty())) {
-      EXPECT_EQ(DisplayWidth(line), columns - 1) << line;
+      EXPECT_EQ(cli::DisplayWidth(line), columns - 1) << line;
     }
   }
 }

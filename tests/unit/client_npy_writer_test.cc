@@ -126,7 +126,7 @@ TEST(NpyWriterTest, NamesTheFileThatCannotBeWritten) {
 TEST(AtomicFileTest, TakesTheUsersMask) {
   TempDir dir;
   const mode_t before = umask(027);
-  auto file = AtomicFile::Create(dir.Path("x"));
+  auto file = cli::AtomicFile::Create(dir.Path("x"));
   umask(before);
   ASSERT_TRUE(file->Append("hello").ok());
   ASSERT_TRUE(file->Commit().ok());

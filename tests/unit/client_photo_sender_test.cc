@@ -42,8 +42,8 @@ class Event {
 class PhotoSenderTest : public ::testing::Test {
  protected:
   // Photos whose bytes, and so whose labels, are "0", "1", ...
-  std::vector<PhotoFile> Photos(int count) {
-    std::vector<PhotoFile> photos;
+  std::vector<cli::PhotoFile> Photos(int count) {
+    std::vector<cli::PhotoFile> photos;
     for (int i = 0; i < count; ++i) {
       photos.push_back({dir_.Write(absl::StrCat(i, ".jpg"), absl::StrCat(i)), absl::OkStatus()});
     }
@@ -61,7 +61,7 @@ class PhotoSenderTest : public ::testing::Test {
   }
 
   // Collects a label or an error for each photo.
-  absl::Status Run(PhotoSender& sender, const std::vector<PhotoFile>& photos) {
+  absl::Status Run(PhotoSender& sender, const std::vector<cli::PhotoFile>& photos) {
     return sender.Run(photos, [this](PhotoResult& result) {
       results_.push_back(result.answer.ok() ? result.answer->classes(0).label()
                                             : result.answer.status().ToString());
@@ -131,7 +131,7 @@ TEST_F(PhotoSenderTest, HoldsBackAtMostFourTimesTheConcurrency) {
 
 TEST_F(PhotoSenderTest, GoesOnAfterPhotosThatFail) {
   FakeClassifier server;
-  std::vector<PhotoFile> photos = Photos(3);
+  std::vector<cli::PhotoFile> photos = Photos(3);
   photos.insert(photos.begin(), {dir_.Path("missing.jpg"), absl::OkStatus()});
   photos.insert(photos.begin() + 2, {dir_.Write("bad.jpg", "bad"), absl::OkStatus()});
   photos.insert(photos.begin() + 4,

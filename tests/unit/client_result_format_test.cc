@@ -6,8 +6,8 @@
 #include <clocale>
 #include <limits>
 
+#include "cli/text.h"
 #include "client/json_text.h"
-#include "client/text.h"
 
 namespace dla::client {
 namespace {
@@ -15,9 +15,11 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const Terminal kPipe = {.is_terminal = false, .can_redraw = false, .utf8 = false, .columns = 80};
-const Terminal kAscii = {.is_terminal = true, .can_redraw = true, .utf8 = false, .columns = 80};
-const Terminal kUtf8 = {.is_terminal = true, .can_redraw = true, .utf8 = true, .columns = 80};
+const cli::Terminal kPipe = {
+    .is_terminal = false, .can_redraw = false, .utf8 = false, .columns = 80};
+const cli::Terminal kAscii = {
+    .is_terminal = true, .can_redraw = true, .utf8 = false, .columns = 80};
+const cli::Terminal kUtf8 = {.is_terminal = true, .can_redraw = true, .utf8 = true, .columns = 80};
 
 void AddClass(PhotoResult& result, uint32_t index, const std::string& label, const std::string& id,
               float probability) {
@@ -61,12 +63,12 @@ TEST(TableTextTest, CutsLongLabelsOnATerminalOnly) {
   PhotoResult result = Dog();
   AddClass(result, 3, std::string(200, 'w'), "n1", 0.01f);
   EXPECT_THAT(TableText(result, kPipe), HasSubstr(std::string(200, 'w')));
-  for (const Terminal& terminal : {kAscii, kUtf8}) {
+  for (const cli::Terminal& terminal : {kAscii, kUtf8}) {
     const std::string text = TableText(result, terminal);
     EXPECT_THAT(text, HasSubstr(terminal.utf8 ? "ww…  n1\n" : "ww...  n1\n"));
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = text.find('\n', begin);
-      EXPECT_LE(DisplayWidth(text.substr(begin, end - begin)), 80);
+      EXPECT_LE(cli::DisplayWidth(text.substr(begin, end - begin)), 80);
       begin = end + 1;
     }
   }
@@ -94,7 +96,7 @@ TEST(ShareBarTest, HasAlwaysTheSameWidth) {
   std::setlocale(LC_CTYPE, "C.UTF-8");
   for (bool utf8 : {false, true}) {
     for (int i = -1; i <= 101; ++i) {
-      EXPECT_EQ(DisplayWidth(ShareBar(static_cast<float>(i) / 100, 20, utf8)), 20) << i;
+      EXPECT_EQ(cli::DisplayWidth(ShareBar(static_cast<float>(i) / 100, 20, utf8)), 20) << i;
     }
   }
   EXPECT_EQ(ShareBar(0.5, 4, false), "##  ");

@@ -272,6 +272,17 @@ TEST(ModelConfigTest, ShortensLongValuesInErrors) {
   EXPECT_LT(Refusal(Top("\"label_names\":\"" + std::string(1'000'000, 'n') + "\"")).size(), 300u);
 }
 
+TEST(ModelConfigTest, TellsInt8FoldersByTheirFormat) {
+  EXPECT_FALSE(Parse(Top("\"quantization\":null")).is_int8);
+  EXPECT_TRUE(Parse(Top(R"("quantization":{"format":1,"tool":"x","layers":[]})")).is_int8);
+  for (const char* wrong : {"1", "\"int8\"", "[]", "{}", R"({"format":null})"}) {
+    EXPECT_THAT(Refusal(Top(absl::StrCat("\"quantization\":", wrong))),
+                HasSubstr("as dla-quantize writes it"));
+  }
+  EXPECT_THAT(Refusal(Top(R"("quantization":{"format":2})")),
+              HasSubstr("quantization.format is 2; it must be 1"));
+}
+
 TEST(LabelsTest, KnowsTheClassesOfImageNet) {
   const absl::Span<const Label> labels = ImageNet1kLabels();
   ASSERT_EQ(labels.size(), 1000u);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "model/safetensors_writer.h"
 
 namespace dla {
 namespace {
@@ -99,10 +100,38 @@ TEST(SafeTensorsTest, SpellsDTypesAsTheFormatDoes) {
   EXPECT_EQ(DTypeName(DType::kF16), "F16");
   EXPECT_EQ(DTypeName(DType::kBF16), "BF16");
   EXPECT_EQ(DTypeName(DType::kI64), "I64");
+  EXPECT_EQ(DTypeName(DType::kI8), "I8");
+  EXPECT_EQ(DTypeBytes(DType::kI8), 1u);
   EXPECT_EQ(DTypeBytes(DType::kF32), 4u);
   EXPECT_EQ(DTypeBytes(DType::kF16), 2u);
   EXPECT_EQ(DTypeBytes(DType::kBF16), 2u);
   EXPECT_EQ(DTypeBytes(DType::kI64), 8u);
+}
+
+TEST(SafeTensorsTest, ReadsBackWhatItWrites) {
+  const std::vector<float> floats = {1, -2.5F, 3};
+  const std::vector<int8_t> bytes = {-127, 0, 127, 5};
+  const float scalar = 0.25F;
+  const std::string file = SerializeSafeTensors({{"a \"quoted\" name", ViewOf(bytes, {2, 2})},
+                                                 {"floats", ViewOf(floats, {3})},
+                                                 {"none", ViewOf(std::vector<float>(), {0, 4})},
+                                                 {"scalar", ViewOf(scalar)}});
+  const auto found =
+      SafeTensors::Parse({reinterpret_cast<const uint8_t*>(file.data()), file.size()}, "f");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->tensors().size(), 4u);
+  const TensorView* quoted = found->Find("a \"quoted\" name");
+  ASSERT_NE(quoted, nullptr);
+  EXPECT_EQ(quoted->dtype, DType::kI8);
+  EXPECT_THAT(quoted->shape, ElementsAre(2, 2));
+  EXPECT_THAT(quoted->bytes, ElementsAre(129, 0, 127, 5));
+  EXPECT_EQ(FloatAt(*found->Find("floats"), 1), -2.5F);
+  EXPECT_THAT(found->Find("scalar")->shape, IsEmpty());
+  EXPECT_EQ(FloatAt(*found->Find("scalar"), 0), 0.25F);
+  EXPECT_THAT(found->Find("none")->bytes, IsEmpty());
+  uint64_t header;
+  std::memcpy(&header, file.data(), sizeof(header));
+  EXPECT_EQ(header % 8, 0u) << "readers that map the file want aligned tensors";
 }
 
 TEST(SafeTensorsTest, NamesTheFileThatIsNotThere) {

@@ -33,6 +33,8 @@ class TulipModel : public Model {
     return absl::OkStatus();
   }
 
+  void SetPrecision(const std::string& precision) { info_.precision = precision; }
+
   float logit_ = 1;
 
  private:
@@ -147,6 +149,17 @@ TEST_F(SelfTestTest, RefusesBrokenDescriptions) {
     EXPECT_THAT(Refusal(photo(absl::StrCat(R"("file": "a", "top1": 1, "embedding": )", embedding))),
                 HasSubstr("embedding must"));
   }
+}
+
+TEST_F(SelfTestTest, GrantsAnInt8NetworkMore) {
+  // 0.09 off, where the self-test was written for float.
+  const std::string expectation = R"("top1": 1, "embedding": [3, 3.55])";
+  EXPECT_EQ(Run(expectation).code(), absl::StatusCode::kFailedPrecondition);
+  model_.SetPrecision("int8");
+  EXPECT_TRUE(Run(expectation).ok());
+  EXPECT_EQ(Run(R"("top1": 1, "embedding": [3, 3.4])").code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(Run(R"("top1": 1, "embedding": [3, 3.4], "tolerance": 0.2)").ok());
 }
 
 TEST_F(SelfTestTest, ReadsNothingOutsideItsFolder) {
