@@ -12,12 +12,16 @@
 namespace dla::cpu {
 
 // Zeros all of a plane's border: what lies around its rows. `plane` is its begin.
-void ClearBorder(char* plane, const PlaneGeometry& geometry, Element element);
+void ClearBorder(char* plane, const PlaneGeometry& geometry, int64_t cell_bytes);
 
 // Zeros the second pixel of the last cell of the rows [first, end): behind the last of an odd
 // number of pixels.
 void ClearLastHalves(char* target, const PlaneGeometry& geometry, int first, int end,
-                     Element element);
+                     int64_t cell_bytes);
+
+// Zeros what lies between the rows [first, end) and those behind them.
+void ClearRowEnds(char* target, const PlaneGeometry& geometry, int first, int end,
+                  int64_t cell_bytes);
 
 // Maximum of each 2x2 pixels. The target has half the height and width.
 void MaxPool2x2(const char* source, const PlaneGeometry& from, char* target,

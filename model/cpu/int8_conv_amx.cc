@@ -1,0 +1,168 @@
+// int8 products on Intel's AMX tiles (Intel SDM vol. 1, chapter 18): C += A x B, where A holds the
+// windows of 16 units, B 64 bytes x 16 outputs in fours, and C 16 units x 16 outputs in 32 bits.
+#include <cpuid.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "model/cpu/aligned_vector.h"
+#include "model/cpu/int8_finish.h"
+#include "model/cpu/prefetch.h"
+
+#define DLA_AMX \
+  __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define DLA_AMX_INLINE DLA_AMX __attribute__((always_inline)) inline
+
+namespace dla::cpu {
+namespace {
+
+constexpr int kTileBytes = 1024;
+constexpr int kTapBytes = 2 * kTileBytes;
+
+// Two tiles that were multiplied and wait to be finished while the next two are.
+struct Waiting {
+  const PixelTile* tiles[2];
+  const Int8Sums* sums;
+  int next = kMostUnits;  // pair of units, those of the second tile after the first's
+
+  template <typename Finisher>
+  DLA_AMX_INLINE void Some(const Finisher& finisher, const Int8Target& target, int count) {
+    for (const int stop = std::min<int>(next + count, kMostUnits); next < stop; ++next) {
+      const int which = next / (kMostUnits / 2);
+      finisher.Finish(sums[which], *tiles[which], target, next % (kMostUnits / 2));
+    }
+  }
+};
+
+class AmxInt8Kernel final : public ConvKernel {
+ public:
+  explicit AmxInt8Kernel(const Int8ConvSpec& spec);
+
+  void Run(absl::Span<const ConvPiece> pieces) const override {
+    int64_t tiles = 0;
+    for (const ConvPiece& piece : pieces) tiles += static_cast<int64_t>(piece.tiles.size());
+    for (size_t i = 0; i < panels_.size(); ++i) {
+      const Panel& panel = panels_[i];
+      const Panel& after = panels_[(i + 1) % panels_.size()];
+      Prefetch next(absl::MakeConstSpan(weights_), after.weights,
+                    after.weights + static_cast<int64_t>(after.taps.size()) * kTapBytes,
+                    tiles / 2 * static_cast<int64_t>(panel.taps.size()));
+      for (const ConvPiece& piece : pieces) {
+        WithStore(panel.store, piece.buffers.residuals != nullptr,
+                  [&]<Int8Store kStore, bool kResidual> {
+                    RunPanel<kStore, kResidual>(piece.buffers, piece.tiles, panel, next);
+                  });
+      }
+    }
+  }
+
+ private:
+  struct Panel {
+    std::vector<Int8Tap> taps;
+    int64_t weights;  // into weights_: [taps][2 tiles]
+    Int8Terms terms;
+    std::array<Int8Half, 2> halves;
+    Int8Store store;
+  };
+
+  template <Int8Store kStore, bool kResidual>
+  DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                        const Panel& panel, Prefetch& next) const;
+
+  Int8ConvSpec shape_;  // without panels
+  std::vector<Panel> panels_;
+  AlignedVector<int8_t> weights_;
+};
+
+AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
+  shape_.panels.clear();
+  for (const Int8Panel& from : spec.panels) {
+    Panel panel{from.taps, static_cast<int64_t>(weights_.size()), OrderTerms(from), from.halves,
+                StoreOf(spec, from)};
+    for (size_t tap = 0; tap < from.taps.size(); ++tap) {
+      const int8_t* const window = from.weights.data() + tap * kWindow * kPanelOutputs;
+      for (const bool high : {false, true}) {
+        for (int k = 0; k < kWindow; k += 4) {
+          for (int column = 0; column < 16; ++column) {
+            for (int i = 0; i < 4; ++i) {
+              weights_.push_back(window[(k + i) * kPanelOutputs + OutputOfColumn(column, high)]);
+            }
+          }
+        }
+      }
+    }
+    panels_.push_back(std::move(panel));
+  }
+}
+
+template <Int8Store kStore, bool kResidual>
+void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
+                             const Panel& panel, Prefetch& next) const {
+  const TapPointers taps = PointersOf(buffers, panel.taps);
+  const Int8Target target = TargetOf(buffers, shape_, panel.halves);
+  const Int8Finisher<kStore, kResidual> finisher(panel.terms, shape_.residual_factor, shape_.relu);
+  const int8_t* const weights = weights_.data() + panel.weights;
+  const int64_t step = shape_.source_bytes;
+  const int share = (kMostUnits + static_cast<int>(taps.size()) - 1) / static_cast<int>(taps.size());
+  Int8Sums sums[2][2];
+  Waiting waiting;
+  int turn = 0;
+  // Tile registers: 0 to 3 are sums of two pixel tiles by two halves of the outputs, 4 and 5
+  // pixels, 6 and 7 weights.
+  for (size_t i = 0; i < tiles.size(); i += 2, turn ^= 1) {
+    // A single last one goes twice, the second time for nothing.
+    static constexpr PixelTile kNone{};
+    const bool is_pair = i + 1 < tiles.size();
+    const int64_t first = tiles[i].source * int64_t{shape_.source_cell};
+    const int64_t second = is_pair ? tiles[i + 1].source * int64_t{shape_.source_cell} : first;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    const int8_t* w = weights;
+    for (const char* tap : taps) {
+      next.Some();
+      _tile_loadd(6, w, 64);
+      _tile_loadd(4, tap + first, step);
+      _tile_dpbusd(0, 4, 6);
+      _tile_loadd(7, w + kTileBytes, 64);
+      _tile_dpbusd(1, 4, 7);
+      _tile_loadd(5, tap + second, step);
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
+      w += kTapBytes;
+      waiting.Some(finisher, target, share);
+    }
+    _tile_stored(0, sums[turn][0].low, 64);
+    _tile_stored(1, sums[turn][0].high, 64);
+    _tile_stored(2, sums[turn][1].low, 64);
+    _tile_stored(3, sums[turn][1].high, 64);
+    waiting = {{&tiles[i], is_pair ? &tiles[i + 1] : &kNone}, sums[turn], 0};
+  }
+  waiting.Some(finisher, target, kMostUnits);
+}
+
+class AmxInt8KernelSet final : public Int8Kernels {
+ public:
+  const char* name() const override { return "amx-int8"; }
+  const KernelSet& wide() const override { return AmxKernels(); }
+  std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const override {
+    return std::make_unique<AmxInt8Kernel>(spec);
+  }
+};
+
+}  // namespace
+
+const Int8Kernels& AmxInt8Kernels() {
+  static const AmxInt8KernelSet kernels;
+  return kernels;
+}
+
+bool HasAmxInt8() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr int kAmxInt8 = 25;  // CPUID leaf 7, edx
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> kAmxInt8 & 1) == 0) return false;
+  return HasVnni() && HasAmx();
+}
+
+}  // namespace dla::cpu
