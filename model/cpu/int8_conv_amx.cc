@@ -10,7 +10,7 @@
 #include "model/cpu/prefetch.h"
 
 #define DLA_AMX \
-  __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+  __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 #define DLA_AMX_INLINE DLA_AMX __attribute__((always_inline)) inline
 
 namespace dla::cpu {
@@ -18,6 +18,14 @@ namespace {
 
 constexpr int kTileBytes = 1024;
 constexpr int kTapBytes = 2 * kTileBytes;
+
+// Of tile registers, whose numbers are part of the instruction.
+#define DLA_PRODUCT(sums, pixels, weights)                            \
+  if constexpr (kBf16) {                                              \
+    _tile_dpbf16ps(sums, pixels, weights);                            \
+  } else {                                                            \
+    _tile_dpbusd(sums, pixels, weights);                              \
+  }
 
 // Two tiles that were multiplied and wait to be finished while the next two are.
 struct Waiting {
@@ -48,9 +56,13 @@ class AmxInt8Kernel final : public ConvKernel {
                     after.weights + static_cast<int64_t>(after.taps.size()) * kTapBytes,
                     tiles / 2 * static_cast<int64_t>(panel.taps.size()));
       for (const ConvPiece& piece : pieces) {
+        if (shape_.in_wide) {
+          RunPanel<Int8Store::kBytes, false, true>(piece.buffers, piece.tiles, panel, next);
+          continue;
+        }
         WithStore(panel.store, piece.buffers.residuals != nullptr,
                   [&]<Int8Store kStore, bool kResidual> {
-                    RunPanel<kStore, kResidual>(piece.buffers, piece.tiles, panel, next);
+                    RunPanel<kStore, kResidual, false>(piece.buffers, piece.tiles, panel, next);
                   });
       }
     }
@@ -62,10 +74,13 @@ class AmxInt8Kernel final : public ConvKernel {
     int64_t weights;  // into weights_: [taps][2 tiles]
     Int8Terms terms;
     std::array<Int8Half, 2> halves;
+    std::array<Int8Half, 2> residual_halves;
     Int8Store store;
   };
 
-  template <Int8Store kStore, bool kResidual>
+  void PackBf16(const Int8Panel& from);
+  // kBf16: of the windows; then the sums are floats.
+  template <Int8Store kStore, bool kResidual, bool kBf16>
   DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                         const Panel& panel, Prefetch& next) const;
 
@@ -78,8 +93,9 @@ AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   shape_.panels.clear();
   for (const Int8Panel& from : spec.panels) {
     Panel panel{from.taps, static_cast<int64_t>(weights_.size()), OrderTerms(from), from.halves,
-                StoreOf(spec, from)};
-    for (size_t tap = 0; tap < from.taps.size(); ++tap) {
+                from.residual_halves, StoreOf(spec, from)};
+    if (spec.in_wide) PackBf16(from);
+    for (size_t tap = 0; !spec.in_wide && tap < from.taps.size(); ++tap) {
       const int8_t* const window = from.weights.data() + tap * kWindow * kPanelOutputs;
       for (const bool high : {false, true}) {
         for (int k = 0; k < kWindow; k += 4) {
@@ -95,12 +111,31 @@ AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   }
 }
 
-template <Int8Store kStore, bool kResidual>
+void AmxInt8Kernel::PackBf16(const Int8Panel& from) {
+  for (size_t tap = 0; tap < from.taps.size(); ++tap) {
+    const float* const window = from.wide_weights.data() + tap * kCell * kPanelOutputs;
+    for (const bool high : {false, true}) {
+      for (int k = 0; k < kCell; k += 2) {
+        for (int column = 0; column < 16; ++column) {
+          for (int i = 0; i < 2; ++i) {
+            const float weight = window[(k + i) * kPanelOutputs + OutputOfColumn(column, high)];
+            const auto bits = std::bit_cast<uint32_t>(weight);
+            const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+            weights_.push_back(static_cast<int8_t>(rounded));
+            weights_.push_back(static_cast<int8_t>(rounded >> 8));
+          }
+        }
+      }
+    }
+  }
+}
+
+template <Int8Store kStore, bool kResidual, bool kBf16>
 void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                              const Panel& panel, Prefetch& next) const {
   const TapPointers taps = PointersOf(buffers, panel.taps);
-  const Int8Target target = TargetOf(buffers, shape_, panel.halves);
-  const Int8Finisher<kStore, kResidual> finisher(panel.terms, shape_.residual_factor, shape_.relu);
+  const Int8Target target = TargetOf(buffers, shape_, panel);
+  const Int8Finisher<kStore, kResidual, kBf16> finisher(panel.terms, shape_.residual_factor, shape_.relu);
   const int8_t* const weights = weights_.data() + panel.weights;
   const int64_t step = shape_.source_bytes;
   const int share = (kMostUnits + static_cast<int>(taps.size()) - 1) / static_cast<int>(taps.size());
@@ -124,12 +159,12 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
       next.Some();
       _tile_loadd(6, w, 64);
       _tile_loadd(4, tap + first, step);
-      _tile_dpbusd(0, 4, 6);
+      DLA_PRODUCT(0, 4, 6);
       _tile_loadd(7, w + kTileBytes, 64);
-      _tile_dpbusd(1, 4, 7);
+      DLA_PRODUCT(1, 4, 7);
       _tile_loadd(5, tap + second, step);
-      _tile_dpbusd(2, 5, 6);
-      _tile_dpbusd(3, 5, 7);
+      DLA_PRODUCT(2, 5, 6);
+      DLA_PRODUCT(3, 5, 7);
       w += kTapBytes;
       waiting.Some(finisher, target, share);
     }
@@ -144,6 +179,7 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
 
 class AmxInt8KernelSet final : public Int8Kernels {
  public:
+  bool makes_wide_convs() const override { return true; }
   const char* name() const override { return "amx-int8"; }
   const KernelSet& wide() const override { return AmxKernels(); }
   std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const override {

@@ -35,21 +35,25 @@ struct Int8Half {
 struct Int8Panel {
   std::vector<Int8Tap> taps;
   std::vector<int8_t> weights;  // [taps][64 bytes of the window][32 outputs]
+  std::vector<float> wide_weights;  // [taps][32 numbers of the window][32 outputs], instead
   std::array<float, kPanelOutputs> factor{};
   std::array<float, kPanelOutputs> term{};
   std::array<Int8Half, 2> halves;
+  std::array<Int8Half, 2> residual_halves;  // the same in the residual
 };
 
 // To bytes, y is rounded to nearest even and saturated (0 to 255, which is a ReLU, too). Otherwise
 // the ReLU is applied and y is stored in 32-bit floats or bf16.
 struct Int8ConvSpec {
   std::vector<Int8Panel> panels;
+  bool in_wide = false;  // windows are cells of the wide type, as the first convolution's are
   int source_cell = 0;   // bytes, in which tiles count
   int source_bytes = 0;  // from one unit's first pixel to the next one's
   int target_cell = 0;
   int target_bytes = 0;
   Element target = Element::kInt8;
-  float residual_factor = 0;  // the residual lies as the output does
+  int residual_cell = 0;  // of a residual
+  float residual_factor = 0;
   bool relu = false;          // for a target that is not int8
 };
 
@@ -81,6 +85,8 @@ class Int8Kernels {
   virtual const char* name() const = 0;  // "amx-int8", "vnni-int8"
   virtual const KernelSet& wide() const = 0;  // for the convolutions that are not in int8
   virtual std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const = 0;
+  // Whether that takes windows in the wide type.
+  virtual bool makes_wide_convs() const { return false; }
 };
 
 std::unique_ptr<const ConvKernel> MakeNarrowKernel(const NarrowSpec& spec);

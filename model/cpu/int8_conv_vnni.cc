@@ -58,6 +58,7 @@ class VnniInt8Kernel final : public ConvKernel {
     int64_t weights;  // into weights_: [parts][2][16 outputs][4 inputs]
     Int8Terms terms;
     std::array<Int8Half, 2> halves;
+    std::array<Int8Half, 2> residual_halves;
     Int8Store store;
   };
 
@@ -77,8 +78,9 @@ class VnniInt8Kernel final : public ConvKernel {
 VnniInt8Kernel::VnniInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   shape_.panels.clear();
   for (const Int8Panel& from : spec.panels) {
-    Panel panel{from.taps,        {},         static_cast<int64_t>(weights_.size()),
-                OrderTerms(from), from.halves, StoreOf(spec, from)};
+    Panel panel{from.taps,        {},          static_cast<int64_t>(weights_.size()),
+                OrderTerms(from), from.halves, from.residual_halves,
+                StoreOf(spec, from)};
     for (size_t tap = 0; tap < from.taps.size(); ++tap) {
       for (int k = 0; k < kWindow; k += 4) {
         const int8_t* const four = from.weights.data() + (tap * kWindow + k) * kPanelOutputs;
@@ -130,7 +132,7 @@ template <Int8Store kStore, bool kResidual>
 void VnniInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                               const Panel& panel, Prefetch& next) const {
   const TapPointers taps = PointersOf(buffers, panel.taps);
-  const Int8Target target = TargetOf(buffers, shape_, panel.halves);
+  const Int8Target target = TargetOf(buffers, shape_, panel);
   const Int8Finisher<kStore, kResidual> finisher(panel.terms, shape_.residual_factor, shape_.relu);
   Int8Sums sums;
   for (const PixelTile& tile : tiles) {

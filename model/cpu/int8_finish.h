@@ -49,7 +49,9 @@ struct Int8Target {
   char* halves[2];            // of the unit at pixel 0
   const char* residuals[2];   // null for none
   int64_t cell;
-  int64_t bytes;
+  int64_t bytes;           // from unit to unit
+  int64_t residual_cell;   // these two as the two before
+  int64_t residual_bytes;
 };
 
 enum class Int8Store {
@@ -59,8 +61,9 @@ enum class Int8Store {
   kFloat32,
 };
 
-// Finishes a tile's units in pairs. kResidual: bytes are added.
-template <Int8Store kStore, bool kResidual>
+// Finishes a tile's units in pairs. kResidual: bytes are added. kFloatSums: the sums' bits are those
+// of floats.
+template <Int8Store kStore, bool kResidual, bool kFloatSums = false>
 class Int8Finisher {
  public:
   DLA_INT8_INLINE Int8Finisher(const Int8Terms& terms, float residual_factor, bool relu)
@@ -84,8 +87,9 @@ class Int8Finisher {
     __m512 next_low = Scale(sums.low[unit + 1], factor_low_, term_low_);
     __m512 next_high = Scale(sums.high[unit + 1], factor_high_, term_high_);
     if constexpr (kResidual) {
-      if ((valid & 1) != 0) AddResidual(target, at, low, high);
-      if ((valid & 2) != 0) AddResidual(target, next, next_low, next_high);
+      const int64_t from = tile.target * target.residual_cell + unit * target.residual_bytes;
+      if ((valid & 1) != 0) AddResidual(target, from, low, high);
+      if ((valid & 2) != 0) AddResidual(target, from + target.residual_bytes, next_low, next_high);
     }
     if constexpr (kStore == Int8Store::kBytes || kStore == Int8Store::kHalfBytes) {
       const __m512i words =
@@ -105,13 +109,15 @@ class Int8Finisher {
 
  private:
   DLA_INT8_INLINE static __m512 Scale(const int32_t* sums, __m512 factor, __m512 term) {
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), factor, term);
+    const __m512i bits = _mm512_load_si512(sums);
+    return _mm512_fmadd_ps(kFloatSums ? _mm512_castsi512_ps(bits) : _mm512_cvtepi32_ps(bits),
+                           factor, term);
   }
 
   DLA_INT8_INLINE void AddResidual(const Int8Target& target, int64_t at, __m512& low,
                                    __m512& high) const {
     __m256i bytes;
-    if constexpr (kStore == Int8Store::kBytes) {
+    if constexpr (kStore == Int8Store::kBytes) {  // the residual lies alike
       bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(target.residuals[0] + at));
     } else {
       bytes = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(target.residuals[1] + at),
@@ -194,14 +200,16 @@ void WithStore(Int8Store store, bool has_residual, Run run) {
   }
 }
 
-inline Int8Target TargetOf(const ConvBuffers& buffers, const Int8ConvSpec& shape,
-                           const std::array<Int8Half, 2>& halves) {
-  Int8Target target{{}, {}, shape.target_cell, shape.target_bytes};
+// `panel` has halves and residual_halves.
+template <typename Panel>
+Int8Target TargetOf(const ConvBuffers& buffers, const Int8ConvSpec& shape, const Panel& panel) {
+  Int8Target target{{}, {}, shape.target_cell, shape.target_bytes, shape.residual_cell,
+                    shape.target_bytes / shape.target_cell * shape.residual_cell};
   for (int i = 0; i < 2; ++i) {
-    target.halves[i] = buffers.targets[halves[i].plane] + halves[i].offset;
-    if (buffers.residuals != nullptr) {
-      target.residuals[i] = buffers.residuals[halves[i].plane] + halves[i].offset;
-    }
+    target.halves[i] = buffers.targets[panel.halves[i].plane] + panel.halves[i].offset;
+    if (buffers.residuals == nullptr) continue;
+    const Int8Half& residual = panel.residual_halves[i];
+    target.residuals[i] = buffers.residuals[residual.plane] + residual.offset;
   }
   return target;
 }

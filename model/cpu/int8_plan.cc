@@ -128,17 +128,25 @@ class Int8Builder : public PlanBuilder {
   void Int8Stem(int height, int width) {
     const GraphOp& first = graph_.ops.front();
     const int photo = AddPhoto(height, width);
-    const int pairs = StemConv(FoldBatchNorm(first.conv, source_), photo, true, width);
+    const FoldedConv conv = FoldBatchNorm(first.conv, source_);
     const Part part{first.output, 0};
-    const Value from = plan_.values[pairs];
     const Value to = Int8Value(part, {height, width});
+    const bool at_once = kernels_.makes_wide_convs();
+    const int pairs = at_once ? photo : StemConv(conv, photo, true, width);
+    const Value from = plan_.values[pairs];
     Step step{Step::Kind::kConv, {pairs}};
-    step.kernel = MakeNarrowKernel({from.element,
-                                    {{Int8Half{0, 0}, Int8Half{0, to.cell_channels}}},
-                                    to.cell_channels,
-                                    2 * to.cell_channels,
-                                    1 / StepOf(part.first),
-                                    0});
+    if (at_once) {
+      step.kernel = kernels_.MakeConv(
+          MakeFirstInt8ConvSpec(conv, from.geometry, to.cell_channels, StepOf(part.first)));
+      step.rows_below = first.conv.kernel / 2;
+    } else {
+      step.kernel = MakeNarrowKernel({from.element,
+                                      {{Int8Half{0, 0}, Int8Half{0, to.cell_channels}}},
+                                      to.cell_channels,
+                                      2 * to.cell_channels,
+                                      1 / StepOf(part.first),
+                                      0});
+    }
     step.tiles = TilesInColumns({height, from.geometry.width, from.geometry.pitch(), 1,
                                  to.geometry.pitch(), 2},
                                 PlanBuilder::kernels_.tile_pixels());
@@ -181,7 +189,8 @@ class Int8Builder : public PlanBuilder {
       Int8Residual residual;
       if (op.residual >= 0) {
         step.residual = Int8({op.residual, 0});
-        residual = {true, StepOf(op.residual), graph_.values[op.residual].is_signed};
+        residual = {true, plan_.values[step.residual].cell_channels, StepOf(op.residual),
+                    graph_.values[op.residual].is_signed};
       }
       const PlaneGeometry size = Strided(from, op.conv.stride);
       const bool in_bytes = HasStep(op.output);
@@ -316,7 +325,6 @@ class Int8Builder : public PlanBuilder {
   const size_t stem_;  // convolutions
   std::map<Part, std::vector<const GraphOp*>> readers_;
   std::map<Part, int> channels_;
-  int align_ = 1;
   std::map<Part, int> int8_;
   std::map<Part, int> wide_;
 };

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "model/cpu/conv_weights.h"
+
 namespace dla::cpu {
 namespace {
 
@@ -108,6 +110,26 @@ std::array<Int8Half, 2> HalvesOf(int channel, int cell) {
   return {Int8Half{channel / cell, channel % cell}, Int8Half{second / cell, second % cell}};
 }
 
+Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& photo,
+                                   int target_cell, float step) {
+  const ConvSpec wide = WindowConvSpec(conv, photo);
+  Int8ConvSpec spec;
+  spec.in_wide = true;
+  spec.source_cell = spec.source_bytes = kWindow;
+  spec.target_cell = target_cell;
+  spec.target_bytes = 2 * target_cell;
+  Int8Panel panel;
+  for (const Tap& tap : wide.taps) panel.taps.push_back({tap.plane, tap.pixel * kWindow});
+  panel.wide_weights = wide.weights;
+  for (int n = 0; n < kPanelOutputs; ++n) {
+    panel.factor[n] = 1 / step;
+    panel.term[n] = wide.bias[n] / step;
+  }
+  panel.halves = {Int8Half{0, 0}, Int8Half{0, target_cell}};
+  spec.panels.push_back(std::move(panel));
+  return spec;
+}
+
 Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
                               const Int8Inputs& inputs, const Int8Output& output,
                               const Int8Residual& residual) {
@@ -122,6 +144,7 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
   spec.target_cell = output.cell_channels * channel_bytes;
   spec.target_bytes = spec.target_cell * unit_pixels;
   spec.target = output.element;
+  spec.residual_cell = residual.cell;
   spec.residual_factor = residual.step / output.step;
   spec.relu = output.relu;
   float offset = output.is_signed ? kSignedOffset : 0;
@@ -149,6 +172,10 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
       panel.halves[half] = {channel / output.cell_channels,
                             outputs[half].pixel * spec.target_cell +
                                 channel % output.cell_channels * channel_bytes};
+      if (residual.present) {
+        panel.residual_halves[half] = {channel / residual.cell,
+                                       outputs[half].pixel * residual.cell + channel % residual.cell};
+      }
       for (int n = 0; n < kHalfOutputs; ++n) {
         const int out = outputs[half].first + n;
         if (out >= end) continue;

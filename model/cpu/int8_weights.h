@@ -6,6 +6,7 @@
 
 #include "model/cpu/int8_conv_kernel.h"
 #include "model/cpu/planes.h"
+#include "model/folded_conv.h"
 #include "model/layout.h"
 #include "model/quantization.h"
 
@@ -32,6 +33,7 @@ struct Int8Output {
 
 struct Int8Residual {
   bool present = false;
+  int cell = 0;
   float step = 1;
   bool is_signed = false;
 };
@@ -42,6 +44,10 @@ int UnitPixels(int cell, int stride);
 Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
                               const Int8Inputs& inputs, const Int8Output& output,
                               const Int8Residual& residual);
+
+// The first convolution, over windows as WindowWriter writes them, to pairs of pixels.
+Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& photo,
+                                   int target_cell, float step);
 
 // Where the two halves of 32 channels from `channel` on lie in an int8 value.
 std::array<Int8Half, 2> HalvesOf(int channel, int cell);

@@ -10,7 +10,9 @@ namespace dla::cpu {
 
 int PlanBuilder::AddPhoto(int height, int width) {
   // See WindowWriter.
-  return AddValue(WideValue({height, (width + 1) / 2, /*top=*/3, /*bottom=*/3}, 4 * 8));
+  Value photo = WideValue({height, (width + 1) / 2, /*top=*/3, /*bottom=*/3}, 4 * 8);
+  photo.geometry.align = 1;
+  return AddValue(photo);
 }
 
 int PlanBuilder::StemConv(const FoldedConv& conv, int x, bool first, int width) {

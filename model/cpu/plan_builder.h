@@ -30,7 +30,9 @@ class PlanBuilder {
   int AddValue(const Value& value);
   int AddStep(Step step, const Value& output);
   Value WideValue(const PlaneGeometry& geometry, int channels, bool paired = false) const {
-    return {geometry, channels, paired, kernels_.element()};
+    Value value{geometry, channels, paired, kernels_.element()};
+    if (!paired) value.geometry.align = align_;
+    return value;
   }
   static PlaneGeometry Strided(const PlaneGeometry& geometry, int stride) {
     return {(geometry.height + stride - 1) / stride, (geometry.width + stride - 1) / stride};
@@ -42,6 +44,7 @@ class PlanBuilder {
   const TensorSource source_;
   const KernelSet& kernels_;
   Plan plan_;
+  int align_ = 1;  // PlaneGeometry::align, but of the photo and of pairs
 
  private:
   int FirstConv(const FoldedConv& conv, int photo, int width);
