@@ -7,10 +7,11 @@
 
 #include "model/cpu/aligned_vector.h"
 #include "model/cpu/int8_finish.h"
+#include "model/cpu/int8_magic.h"
 #include "model/cpu/prefetch.h"
 
 #define DLA_AMX \
-  __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+  __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")))
 #define DLA_AMX_INLINE DLA_AMX __attribute__((always_inline)) inline
 
 namespace dla::cpu {
@@ -21,7 +22,7 @@ constexpr int kTapBytes = 2 * kTileBytes;
 
 // Of tile registers, whose numbers are part of the instruction.
 #define DLA_PRODUCT(sums, pixels, weights)                            \
-  if constexpr (kBf16) {                                              \
+  if constexpr (kKind == Kind::kBf16) {                                              \
     _tile_dpbf16ps(sums, pixels, weights);                            \
   } else {                                                            \
     _tile_dpbusd(sums, pixels, weights);                              \
@@ -33,11 +34,34 @@ struct Waiting {
   const Int8Sums* sums;
   int next = kMostUnits;  // pair of units, those of the second tile after the first's
 
+  static constexpr int kTilePairs = kMostUnits / 2;
+
+  // Of one tile.
+  template <int kPairs, typename Finisher>
+  DLA_AMX_INLINE void Run(const Finisher& finisher, const Int8Target& target) {
+    if (next >= kMostUnits) return;
+    const int which = next / kTilePairs;
+    const int pair = next % kTilePairs;
+    next += kPairs;
+    if (tiles[which]->valid == 0xffff) {
+      finisher.template FinishFull<kPairs>(sums[which], *tiles[which], target, pair);
+      return;
+    }
+    for (int i = pair; i < pair + kPairs; ++i) {
+      finisher.Finish(sums[which], *tiles[which], target, i);
+    }
+  }
+
+  // The share of one of so many taps. Powers of 2, so that none goes beyond its tile.
   template <typename Finisher>
-  DLA_AMX_INLINE void Some(const Finisher& finisher, const Int8Target& target, int count) {
-    for (const int stop = std::min<int>(next + count, kMostUnits); next < stop; ++next) {
-      const int which = next / (kMostUnits / 2);
-      finisher.Finish(sums[which], *tiles[which], target, next % (kMostUnits / 2));
+  DLA_AMX_INLINE void Some(const Finisher& finisher, const Int8Target& target, int taps) {
+    if (taps >= 16) {
+      Run<1>(finisher, target);
+    } else if (taps >= 8) {
+      Run<2>(finisher, target);
+    } else {
+      Run<8>(finisher, target);
+      if (taps == 1) Run<8>(finisher, target);
     }
   }
 };
@@ -57,12 +81,15 @@ class AmxInt8Kernel final : public ConvKernel {
                     tiles / 2 * static_cast<int64_t>(panel.taps.size()));
       for (const ConvPiece& piece : pieces) {
         if (shape_.in_wide) {
-          RunPanel<Int8Store::kBytes, false, true>(piece.buffers, piece.tiles, panel, next);
+          RunPanel<Int8Store::kBytes, false, Kind::kBf16>(piece.buffers, piece.tiles, panel, next);
           continue;
         }
         WithStore(panel.store, piece.buffers.residuals != nullptr,
                   [&]<Int8Store kStore, bool kResidual> {
-                    RunPanel<kStore, kResidual, false>(piece.buffers, piece.tiles, panel, next);
+                    panel.is_magic ? RunPanel<kStore, kResidual, Kind::kMagic>(
+                                         piece.buffers, piece.tiles, panel, next)
+                                   : RunPanel<kStore, kResidual, Kind::kPlain>(
+                                         piece.buffers, piece.tiles, panel, next);
                   });
       }
     }
@@ -73,14 +100,17 @@ class AmxInt8Kernel final : public ConvKernel {
     std::vector<Int8Tap> taps;
     int64_t weights;  // into weights_: [taps][2 tiles]
     Int8Terms terms;
+    bool is_magic;  // see int8_magic.h
+    Int8MagicTerms magic;
     std::array<Int8Half, 2> halves;
     std::array<Int8Half, 2> residual_halves;
     Int8Store store;
   };
 
   void PackBf16(const Int8Panel& from);
-  // kBf16: of the windows; then the sums are floats.
-  template <Int8Store kStore, bool kResidual, bool kBf16>
+  // kBf16: windows are, and sums are floats.
+  enum class Kind { kPlain, kMagic, kBf16 };
+  template <Int8Store kStore, bool kResidual, Kind kKind>
   DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                         const Panel& panel, Prefetch& next) const;
 
@@ -92,8 +122,17 @@ class AmxInt8Kernel final : public ConvKernel {
 AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   shape_.panels.clear();
   for (const Int8Panel& from : spec.panels) {
-    Panel panel{from.taps, static_cast<int64_t>(weights_.size()), OrderTerms(from), from.halves,
-                from.residual_halves, StoreOf(spec, from)};
+    Panel panel{.taps = from.taps,
+                .weights = static_cast<int64_t>(weights_.size()),
+                .terms = OrderTerms(from),
+                .is_magic = false,
+                .magic = {},
+                .halves = from.halves,
+                .residual_halves = from.residual_halves,
+                .store = StoreOf(spec, from)};
+    panel.is_magic =
+        spec.target == Element::kInt8 && !spec.in_wide &&
+        OrderMagicTerms(from, spec.residual_cell > 0, spec.residual_factor, panel.magic);
     if (spec.in_wide) PackBf16(from);
     for (size_t tap = 0; !spec.in_wide && tap < from.taps.size(); ++tap) {
       const int8_t* const window = from.weights.data() + tap * kWindow * kPanelOutputs;
@@ -130,15 +169,21 @@ void AmxInt8Kernel::PackBf16(const Int8Panel& from) {
   }
 }
 
-template <Int8Store kStore, bool kResidual, bool kBf16>
+template <Int8Store kStore, bool kResidual, AmxInt8Kernel::Kind kKind>
 void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                              const Panel& panel, Prefetch& next) const {
   const TapPointers taps = PointersOf(buffers, panel.taps);
   const Int8Target target = TargetOf(buffers, shape_, panel);
-  const Int8Finisher<kStore, kResidual, kBf16> finisher(panel.terms, shape_.residual_factor, shape_.relu);
+  const auto finisher = [&]() DLA_AMX __attribute__((always_inline)) {
+    if constexpr (kKind == Kind::kMagic) {
+      return MagicFinisher<kStore, kResidual>(panel.magic, shape_.residual_factor);
+    } else {
+      return Int8Finisher<kStore, kResidual, kKind == Kind::kBf16>(
+          panel.terms, shape_.residual_factor, shape_.relu);
+    }
+  }();
   const int8_t* const weights = weights_.data() + panel.weights;
   const int64_t step = shape_.source_bytes;
-  const int share = (kMostUnits + static_cast<int>(taps.size()) - 1) / static_cast<int>(taps.size());
   Int8Sums sums[2][2];
   Waiting waiting;
   int turn = 0;
@@ -150,10 +195,17 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
     const bool is_pair = i + 1 < tiles.size();
     const int64_t first = tiles[i].source * int64_t{shape_.source_cell};
     const int64_t second = is_pair ? tiles[i + 1].source * int64_t{shape_.source_cell} : first;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if constexpr (kKind == Kind::kMagic) {
+      _tile_loadd(0, panel.magic.start[0], 0);
+      _tile_loadd(1, panel.magic.start[1], 0);
+      _tile_loadd(2, panel.magic.start[0], 0);
+      _tile_loadd(3, panel.magic.start[1], 0);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    }
     const int8_t* w = weights;
     for (const char* tap : taps) {
       next.Some();
@@ -166,7 +218,7 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
       DLA_PRODUCT(2, 5, 6);
       DLA_PRODUCT(3, 5, 7);
       w += kTapBytes;
-      waiting.Some(finisher, target, share);
+      waiting.Some(finisher, target, static_cast<int>(taps.size()));
     }
     _tile_stored(0, sums[turn][0].low, 64);
     _tile_stored(1, sums[turn][0].high, 64);
@@ -174,7 +226,7 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
     _tile_stored(3, sums[turn][1].high, 64);
     waiting = {{&tiles[i], is_pair ? &tiles[i + 1] : &kNone}, sums[turn], 0};
   }
-  waiting.Some(finisher, target, kMostUnits);
+  while (waiting.next < kMostUnits) waiting.Run<1>(finisher, target);
 }
 
 class AmxInt8KernelSet final : public Int8Kernels {

@@ -77,9 +77,23 @@ class Int8Finisher {
   // The units 2 x pair and 2 x pair + 1.
   DLA_INT8_INLINE void Finish(const Int8Sums& sums, const PixelTile& tile, const Int8Target& target,
                               int pair) const {
+    const unsigned valid = tile.valid >> 2 * pair & 3;
+    if (valid != 0) FinishPair(sums, tile, target, pair, (valid & 1) != 0, (valid & 2) != 0);
+  }
+
+  // So many pairs, whose units are all valid.
+  template <int kPairs>
+  DLA_INT8_INLINE void FinishFull(const Int8Sums& sums, const PixelTile& tile,
+                                  const Int8Target& target, int pair) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < kPairs; ++i) FinishPair(sums, tile, target, pair + i, true, true);
+  }
+
+ private:
+  DLA_INT8_INLINE void FinishPair(const Int8Sums& sums, const PixelTile& tile,
+                                  const Int8Target& target, int pair, bool first,
+                                  bool second) const {
     const int unit = 2 * pair;
-    const unsigned valid = tile.valid >> unit & 3;
-    if (valid == 0) return;
     const int64_t at = tile.target * target.cell + unit * target.bytes;
     const int64_t next = at + target.bytes;
     __m512 low = Scale(sums.low[unit], factor_low_, term_low_);
@@ -88,8 +102,8 @@ class Int8Finisher {
     __m512 next_high = Scale(sums.high[unit + 1], factor_high_, term_high_);
     if constexpr (kResidual) {
       const int64_t from = tile.target * target.residual_cell + unit * target.residual_bytes;
-      if ((valid & 1) != 0) AddResidual(target, from, low, high);
-      if ((valid & 2) != 0) AddResidual(target, from + target.residual_bytes, next_low, next_high);
+      if (first) AddResidual(target, from, low, high);
+      if (second) AddResidual(target, from + target.residual_bytes, next_low, next_high);
     }
     if constexpr (kStore == Int8Store::kBytes || kStore == Int8Store::kHalfBytes) {
       const __m512i words =
@@ -99,15 +113,14 @@ class Int8Finisher {
       const __m512i bytes =
           _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
                                    _mm512_packus_epi16(words, next_words));
-      if ((valid & 1) != 0) StoreBytes(target, at, _mm512_castsi512_si256(bytes));
-      if ((valid & 2) != 0) StoreBytes(target, next, _mm512_extracti64x4_epi64(bytes, 1));
+      if (first) StoreBytes(target, at, _mm512_castsi512_si256(bytes));
+      if (second) StoreBytes(target, next, _mm512_extracti64x4_epi64(bytes, 1));
     } else {
-      if ((valid & 1) != 0) StoreWide(target, at, low, high);
-      if ((valid & 2) != 0) StoreWide(target, next, next_low, next_high);
+      if (first) StoreWide(target, at, low, high);
+      if (second) StoreWide(target, next, next_low, next_high);
     }
   }
 
- private:
   DLA_INT8_INLINE static __m512 Scale(const int32_t* sums, __m512 factor, __m512 term) {
     const __m512i bits = _mm512_load_si512(sums);
     return _mm512_fmadd_ps(kFloatSums ? _mm512_castsi512_ps(bits) : _mm512_cvtepi32_ps(bits),

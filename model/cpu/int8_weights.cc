@@ -145,7 +145,7 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
   spec.target_bytes = spec.target_cell * unit_pixels;
   spec.target = output.element;
   spec.residual_cell = residual.cell;
-  spec.residual_factor = residual.step / output.step;
+  spec.residual_factor = residual.present ? residual.step / output.step : 0;
   spec.relu = output.relu;
   float offset = output.is_signed ? kSignedOffset : 0;
   if (residual.present && residual.is_signed) offset -= kSignedOffset * spec.residual_factor;
