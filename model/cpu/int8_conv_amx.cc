@@ -30,11 +30,12 @@ constexpr int kTapBytes = 2 * kTileBytes;
 
 // Two tiles that were multiplied and wait to be finished while the next two are.
 struct Waiting {
+  static constexpr int kTilePairs = kMostUnits / 2;
+
   const PixelTile* tiles[2];
   const Int8Sums* sums;
+  bool full[2];
   int next = kMostUnits;  // pair of units, those of the second tile after the first's
-
-  static constexpr int kTilePairs = kMostUnits / 2;
 
   // Of one tile.
   template <int kPairs, typename Finisher>
@@ -43,7 +44,7 @@ struct Waiting {
     const int which = next / kTilePairs;
     const int pair = next % kTilePairs;
     next += kPairs;
-    if (tiles[which]->valid == 0xffff) {
+    if (full[which]) [[likely]] {
       finisher.template FinishFull<kPairs>(sums[which], *tiles[which], target, pair);
       return;
     }
@@ -52,17 +53,23 @@ struct Waiting {
     }
   }
 
-  // The share of one of so many taps. Powers of 2, so that none goes beyond its tile.
+  // Along with one of so many taps' products: if they are many, that is where there is time.
   template <typename Finisher>
-  DLA_AMX_INLINE void Some(const Finisher& finisher, const Int8Target& target, int taps) {
+  DLA_AMX_INLINE void Some(const Finisher& finisher, const Int8Target& target, size_t taps) {
     if (taps >= 16) {
       Run<1>(finisher, target);
     } else if (taps >= 8) {
       Run<2>(finisher, target);
-    } else {
-      Run<8>(finisher, target);
-      if (taps == 1) Run<8>(finisher, target);
     }
+  }
+
+  template <typename Finisher>
+  DLA_AMX_INLINE void Rest(const Finisher& finisher, const Int8Target& target) {
+    if (next == 0) {
+      Run<8>(finisher, target);
+      Run<8>(finisher, target);
+    }
+    while (next < kMostUnits) Run<1>(finisher, target);
   }
 };
 
@@ -218,15 +225,19 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
       DLA_PRODUCT(2, 5, 6);
       DLA_PRODUCT(3, 5, 7);
       w += kTapBytes;
-      waiting.Some(finisher, target, static_cast<int>(taps.size()));
+      waiting.Some(finisher, target, taps.size());
     }
+    waiting.Rest(finisher, target);
     _tile_stored(0, sums[turn][0].low, 64);
     _tile_stored(1, sums[turn][0].high, 64);
     _tile_stored(2, sums[turn][1].low, 64);
     _tile_stored(3, sums[turn][1].high, 64);
-    waiting = {{&tiles[i], is_pair ? &tiles[i + 1] : &kNone}, sums[turn], 0};
+    waiting = {{&tiles[i], is_pair ? &tiles[i + 1] : &kNone},
+               sums[turn],
+               {tiles[i].valid == 0xffff, is_pair && tiles[i + 1].valid == 0xffff},
+               0};
   }
-  while (waiting.next < kMostUnits) waiting.Run<1>(finisher, target);
+  waiting.Rest(finisher, target);
 }
 
 class AmxInt8KernelSet final : public Int8Kernels {
