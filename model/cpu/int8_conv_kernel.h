@@ -42,8 +42,8 @@ struct Int8Panel {
   std::array<Int8Half, 2> residual_halves;  // the same in the residual
 };
 
-// To bytes, y is rounded to nearest even and saturated (0 to 255, which is a ReLU, too). Otherwise
-// the ReLU is applied and y is stored in 32-bit floats or bf16.
+// To bytes, y is rounded to nearest even and saturated (0 to 255, which is a ReLU, too), if it is
+// below 2^31. Otherwise the ReLU is applied and y is stored in 32-bit floats or bf16.
 struct Int8ConvSpec {
   std::vector<Int8Panel> panels;
   bool in_wide = false;  // windows are cells of the wide type, as the first convolution's are

@@ -147,7 +147,8 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
   spec.residual_cell = residual.cell;
   spec.residual_factor = residual.present ? residual.step / output.step : 0;
   spec.relu = output.relu;
-  float offset = output.is_signed ? kSignedOffset : 0;
+  const bool in_bytes = output.element == Element::kInt8;
+  float offset = output.is_signed && in_bytes ? kSignedOffset : 0;
   if (residual.present && residual.is_signed) offset -= kSignedOffset * spec.residual_factor;
 
   // Windows begin with the first pixel that the kernel reads.
