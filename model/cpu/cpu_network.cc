@@ -47,8 +47,7 @@ class CpuNetwork::Workspace {
   };
 
   // For so many photos, of which so many are worked on at once as far as values are brief.
-  Workspace(const Plan& plan, int photos, int lanes)
-      : plan_(plan), photos_(photos), lanes_(lanes) {
+  Workspace(const Plan& plan, int photos, int lanes) : plan_(plan), photos_(photos), lanes_(lanes) {
     auto aligned = [](int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; };
     constexpr int64_t kPage = 4096;
     photo_bytes_ = aligned(plan.photo_bytes, kPage);
@@ -230,11 +229,10 @@ void CpuNetwork::RunPixelOp(const Step& step, Workspace& workspace, int first, i
         AddInt8(workspace.View(photo, input), workspace.View(photo, other), step.factors, plane,
                 target, output.geometry, output.cell_channels);
       } else if (element == Element::kInt8) {
-        step.kind == Step::Kind::kMaxPool ? MaxPool2x2Int8(source, from.geometry, target,
-                                                           output.geometry, output.cell_channels)
-                                          : AveragePool3x3Int8(source, from.geometry, target,
-                                                               output.geometry,
-                                                               output.cell_channels);
+        step.kind == Step::Kind::kMaxPool
+            ? MaxPool2x2Int8(source, from.geometry, target, output.geometry, output.cell_channels)
+            : AveragePool3x3Int8(source, from.geometry, target, output.geometry,
+                                 output.cell_channels);
       } else {
         step.kind == Step::Kind::kMaxPool
             ? MaxPool2x2(source, from.geometry, target, output.geometry, element)

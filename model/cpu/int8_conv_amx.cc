@@ -10,8 +10,9 @@
 #include "model/cpu/int8_magic.h"
 #include "model/cpu/prefetch.h"
 
-#define DLA_AMX \
-  __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")))
+#define DLA_AMX          \
+  __attribute__((target( \
+      "amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")))
 #define DLA_AMX_INLINE DLA_AMX __attribute__((always_inline)) inline
 
 namespace dla::cpu {
@@ -21,11 +22,11 @@ constexpr int kTileBytes = 1024;
 constexpr int kTapBytes = 2 * kTileBytes;
 
 // Of tile registers, whose numbers are part of the instruction.
-#define DLA_PRODUCT(sums, pixels, weights)                            \
-  if constexpr (kKind == Kind::kBf16) {                                              \
-    _tile_dpbf16ps(sums, pixels, weights);                            \
-  } else {                                                            \
-    _tile_dpbusd(sums, pixels, weights);                              \
+#define DLA_PRODUCT(sums, pixels, weights) \
+  if constexpr (kKind == Kind::kBf16) {    \
+    _tile_dpbf16ps(sums, pixels, weights); \
+  } else {                                 \
+    _tile_dpbusd(sums, pixels, weights);   \
   }
 
 // Two tiles that were multiplied and wait to be finished while the next two are.
@@ -188,7 +189,8 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
       return Int8Finisher<kStore, kResidual, kKind == Kind::kBf16>(
           panel.terms, shape_.residual_factor, shape_.relu);
     }
-  }();
+  }
+  ();
   const int8_t* const weights = weights_.data() + panel.weights;
   const int64_t step = shape_.source_bytes;
   Int8Sums sums[2][2];

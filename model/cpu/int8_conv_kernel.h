@@ -34,7 +34,7 @@ struct Int8Half {
 //   y = factor x sum(weights x window) + term  [+ residual_factor x byte of the residual]
 struct Int8Panel {
   std::vector<Int8Tap> taps;
-  std::vector<int8_t> weights;  // [taps][64 bytes of the window][32 outputs]
+  std::vector<int8_t> weights;      // [taps][64 bytes of the window][32 outputs]
   std::vector<float> wide_weights;  // [taps][32 numbers of the window][32 outputs], instead
   std::array<float, kPanelOutputs> factor{};
   std::array<float, kPanelOutputs> term{};
@@ -54,7 +54,7 @@ struct Int8ConvSpec {
   Element target = Element::kInt8;
   int residual_cell = 0;  // of a residual
   float residual_factor = 0;
-  bool relu = false;          // for a target that is not int8
+  bool relu = false;  // for a target that is not int8
 };
 
 // Numbers in a wider type, whose cells hold 32, become bytes: y = factor x number + offset.
@@ -82,7 +82,7 @@ class Int8Kernels {
  public:
   virtual ~Int8Kernels() = default;
 
-  virtual const char* name() const = 0;  // "amx-int8", "vnni-int8"
+  virtual const char* name() const = 0;       // "amx-int8", "vnni-int8"
   virtual const KernelSet& wide() const = 0;  // for the convolutions that are not in int8
   virtual std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const = 0;
   // Whether that takes windows in the wide type.

@@ -78,8 +78,8 @@ class VnniInt8Kernel final : public ConvKernel {
 VnniInt8Kernel::VnniInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   shape_.panels.clear();
   for (const Int8Panel& from : spec.panels) {
-    Panel panel{from.taps,        {},          static_cast<int64_t>(weights_.size()),
-                OrderTerms(from), from.halves, from.residual_halves,
+    Panel panel{from.taps,          {},          static_cast<int64_t>(weights_.size()),
+                OrderTerms(from),   from.halves, from.residual_halves,
                 StoreOf(spec, from)};
     for (size_t tap = 0; tap < from.taps.size(); ++tap) {
       for (int k = 0; k < kWindow; k += 4) {

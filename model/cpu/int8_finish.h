@@ -46,23 +46,23 @@ inline Int8Terms OrderTerms(const Int8Panel& panel) {
 
 // Where a panel's outputs go, for one photo.
 struct Int8Target {
-  char* halves[2];            // of the unit at pixel 0
-  const char* residuals[2];   // null for none
+  char* halves[2];           // of the unit at pixel 0
+  const char* residuals[2];  // null for none
   int64_t cell;
-  int64_t bytes;           // from unit to unit
-  int64_t residual_cell;   // these two as the two before
+  int64_t bytes;          // from unit to unit
+  int64_t residual_cell;  // these two as the two before
   int64_t residual_bytes;
 };
 
 enum class Int8Store {
-  kBytes,       // both halves lie together
+  kBytes,  // both halves lie together
   kHalfBytes,
   kBf16,
   kFloat32,
 };
 
-// Finishes a tile's units in pairs. kResidual: bytes are added. kFloatSums: the sums' bits are those
-// of floats.
+// Finishes a tile's units in pairs. kResidual: bytes are added. kFloatSums: the sums' bits are
+// those of floats.
 template <Int8Store kStore, bool kResidual, bool kFloatSums = false>
 class Int8Finisher {
  public:
@@ -106,13 +106,11 @@ class Int8Finisher {
       if (second) AddResidual(target, from + target.residual_bytes, next_low, next_high);
     }
     if constexpr (kStore == Int8Store::kBytes || kStore == Int8Store::kHalfBytes) {
-      const __m512i words =
-          _mm512_packs_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
+      const __m512i words = _mm512_packs_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
       const __m512i next_words =
           _mm512_packs_epi32(_mm512_cvtps_epi32(next_low), _mm512_cvtps_epi32(next_high));
-      const __m512i bytes =
-          _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
-                                   _mm512_packus_epi16(words, next_words));
+      const __m512i bytes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
+                                                     _mm512_packus_epi16(words, next_words));
       if (first) StoreBytes(target, at, _mm512_castsi512_si256(bytes));
       if (second) StoreBytes(target, next, _mm512_extracti64x4_epi64(bytes, 1));
     } else {
@@ -140,8 +138,8 @@ class Int8Finisher {
     const __m512i zero = _mm512_setzero_si512();
     low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_unpacklo_epi16(words, zero)), residual_factor_,
                           low);
-    high = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_unpackhi_epi16(words, zero)),
-                           residual_factor_, high);
+    high = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_unpackhi_epi16(words, zero)), residual_factor_,
+                           high);
   }
 
   DLA_INT8_INLINE static void StoreBytes(const Int8Target& target, int64_t at, __m256i bytes) {
@@ -189,8 +187,7 @@ inline Int8Store StoreOf(const Int8ConvSpec& spec, const Int8Panel& panel) {
   if (spec.target == Element::kBf16) return Int8Store::kBf16;
   if (spec.target == Element::kFloat32) return Int8Store::kFloat32;
   const auto& [first, second] = panel.halves;
-  const bool together =
-      first.plane == second.plane && first.offset + kHalfOutputs == second.offset;
+  const bool together = first.plane == second.plane && first.offset + kHalfOutputs == second.offset;
   return together ? Int8Store::kBytes : Int8Store::kHalfBytes;
 }
 
@@ -216,7 +213,11 @@ void WithStore(Int8Store store, bool has_residual, Run run) {
 // `panel` has halves and residual_halves.
 template <typename Panel>
 Int8Target TargetOf(const ConvBuffers& buffers, const Int8ConvSpec& shape, const Panel& panel) {
-  Int8Target target{{}, {}, shape.target_cell, shape.target_bytes, shape.residual_cell,
+  Int8Target target{{},
+                    {},
+                    shape.target_cell,
+                    shape.target_bytes,
+                    shape.residual_cell,
                     shape.target_bytes / shape.target_cell * shape.residual_cell};
   for (int i = 0; i < 2; ++i) {
     target.halves[i] = buffers.targets[panel.halves[i].plane] + panel.halves[i].offset;

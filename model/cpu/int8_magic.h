@@ -3,8 +3,8 @@
 //
 // Sums do not begin with 0 but with the bits of a float between 2^23 and 2^24, where floats are
 // whole numbers: so a sum's bits are those of a float all the time, and nothing converts it. The
-// same at the end: the product and its term add up to 1.5 x 2^23 + y, whose last bits are y, rounded.
-// Only for panels whose sums and results are never too large for that, whatever the input.
+// same at the end: the product and its term add up to 1.5 x 2^23 + y, whose last bits are y,
+// rounded. Only for panels whose sums and results are never too large for that, whatever the input.
 #pragma once
 
 #include <algorithm>
@@ -19,10 +19,10 @@
 
 namespace dla::cpu {
 
-inline constexpr double kLeastWhole = 8388608;   // 2^23
-inline constexpr double kMostWhole = 16777215;   // 2^24 - 1
-inline constexpr double kMagic = 12582912;       // 1.5 x 2^23, 0x4B400000
-inline constexpr double kResidualBase = 32768;   // of floats that hold a byte in their bits 8 to 15
+inline constexpr double kLeastWhole = 8388608;  // 2^23
+inline constexpr double kMostWhole = 16777215;  // 2^24 - 1
+inline constexpr double kMagic = 12582912;      // 1.5 x 2^23, 0x4B400000
+inline constexpr double kResidualBase = 32768;  // of floats that hold a byte in their bits 8 to 15
 
 struct alignas(64) Int8MagicTerms {
   int32_t start[2][16];  // of the sums
@@ -180,8 +180,7 @@ class MagicFinisher {
   // Bytes become the floats kResidualBase + byte.
   DLA_MAGIC_INLINE __m512i AddResidual(__m512 y, __m512i order, __m512i residual) const {
     const __m512i base = _mm512_set1_epi32(0x47000000);
-    const __m512i bits =
-        _mm512_mask_permutexvar_epi8(base, 0x2222222222222222, order, residual);
+    const __m512i bits = _mm512_mask_permutexvar_epi8(base, 0x2222222222222222, order, residual);
     return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_castsi512_ps(bits), residual_factor_, y));
   }
 

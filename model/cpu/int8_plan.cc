@@ -147,9 +147,9 @@ class Int8Builder : public PlanBuilder {
                                       1 / StepOf(part.first),
                                       0});
     }
-    step.tiles = TilesInColumns({height, from.geometry.width, from.geometry.pitch(), 1,
-                                 to.geometry.pitch(), 2},
-                                PlanBuilder::kernels_.tile_pixels());
+    step.tiles = TilesInColumns(
+        {height, from.geometry.width, from.geometry.pitch(), 1, to.geometry.pitch(), 2},
+        PlanBuilder::kernels_.tile_pixels());
     step.clears_row_ends = width % 2 != 0;
     int8_[part] = AddStep(std::move(step), to);
     for (size_t i = 1; i < stem_; ++i) AddInt8Conv(graph_.ops[i]);
@@ -199,8 +199,8 @@ class Int8Builder : public PlanBuilder {
       if (op.output == graph_.output) to.element = Element::kFloat32;
       const Int8ConvSpec spec = MakeInt8ConvSpec(
           op.conv, quantization_.convs.at(op.conv.conv), in,
-          {part.second, to.channels, to.element, to.cell_channels,
-           in_bytes ? StepOf(op.output) : 1, graph_.values[op.output].is_signed, op.relu},
+          {part.second, to.channels, to.element, to.cell_channels, in_bytes ? StepOf(op.output) : 1,
+           graph_.values[op.output].is_signed, op.relu},
           residual);
       const int unit = UnitPixels(in.cell, op.conv.stride);
       const TileGrid grid{to.geometry.height,
@@ -287,8 +287,8 @@ class Int8Builder : public PlanBuilder {
     const int wide = wide_.at(part);
     const Value from = plan_.values[wide];
     const Value to = Int8Value(part, {from.geometry.height, from.geometry.width});
-    NarrowSpec spec{from.element, {}, to.cell_channels, to.cell_channels, 1 / StepOf(part.first),
-                    0};
+    NarrowSpec spec{from.element,           {}, to.cell_channels, to.cell_channels,
+                    1 / StepOf(part.first), 0};
     if (graph_.values[part.first].is_signed) spec.offset = kSignedOffset;
     for (int p = 0; p < from.planes(); ++p) {
       spec.halves.push_back(HalvesOf(p * kCell, to.cell_channels));
@@ -312,9 +312,8 @@ class Int8Builder : public PlanBuilder {
     const PlaneGeometry& from = plan_.values[input].geometry;
     Step step{Step::Kind::kConv, {input}};
     step.kernel = std::move(kernel);
-    step.tiles = TilesOfRows(
-        {from.height, from.width, from.pitch(), 1, to.geometry.pitch(), 1},
-        PlanBuilder::kernels_.tile_pixels());
+    step.tiles = TilesOfRows({from.height, from.width, from.pitch(), 1, to.geometry.pitch(), 1},
+                             PlanBuilder::kernels_.tile_pixels());
     step.chunk_tiles = static_cast<int64_t>(step.tiles.size());
     return AddStep(std::move(step), to);
   }

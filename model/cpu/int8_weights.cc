@@ -155,9 +155,8 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
   const int pad = layout.kernel / 2;
   const int window_pixels = kWindow / inputs.cell;
   const int read = (unit_pixels - 1) * layout.stride + layout.kernel;
-  const bool by_pixels =
-      unit_pixels == 2 && (output.channels <= kHalfOutputs ||
-                           (layout.groups > 1 && inputs.cell == kHalfOutputs));
+  const bool by_pixels = unit_pixels == 2 && (output.channels <= kHalfOutputs ||
+                                              (layout.groups > 1 && inputs.cell == kHalfOutputs));
   const int end = output.first_channel + output.channels;
   for (const auto& outputs : PairOutputs(output, unit_pixels, by_pixels)) {
     Int8Panel panel;
@@ -170,12 +169,12 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
     }
     for (int half = 0; half < 2; ++half) {
       const int channel = outputs[half].first - output.first_channel;
-      panel.halves[half] = {channel / output.cell_channels,
-                            outputs[half].pixel * spec.target_cell +
-                                channel % output.cell_channels * channel_bytes};
+      panel.halves[half] = {
+          channel / output.cell_channels,
+          outputs[half].pixel * spec.target_cell + channel % output.cell_channels * channel_bytes};
       if (residual.present) {
-        panel.residual_halves[half] = {channel / residual.cell,
-                                       outputs[half].pixel * residual.cell + channel % residual.cell};
+        panel.residual_halves[half] = {
+            channel / residual.cell, outputs[half].pixel * residual.cell + channel % residual.cell};
       }
       for (int n = 0; n < kHalfOutputs; ++n) {
         const int out = outputs[half].first + n;

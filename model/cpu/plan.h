@@ -23,9 +23,9 @@ struct Value {
   bool paired = false;  // see planes.h
   Element element = Element::kFloat32;
   int cell_channels = kCell;
-  bool brief = false;   // dead after Plan::photo_steps, so that photos can share its memory
-  int strip_rows = 0;   // if not 0, so many rows of it at a time are in a thread's strips: see Stem
-  int64_t offset = 0;   // bytes from the begin of the strips, or the photo's memory, brief or not
+  bool brief = false;  // dead after Plan::photo_steps, so that photos can share its memory
+  int strip_rows = 0;  // if not 0, so many rows of it at a time are in a thread's strips: see Stem
+  int64_t offset = 0;  // bytes from the begin of the strips, or the photo's memory, brief or not
 
   int planes() const { return paired ? 1 : (channels + cell_channels - 1) / cell_channels; }
   int64_t cell_bytes() const {

@@ -45,15 +45,16 @@ int PlanBuilder::FirstConv(const FoldedConv& conv, int photo, int width) {
   const Value output =
       WideValue({from.height, (width + 1) / 2}, conv.out_channels, /*paired=*/true);
   Step step{Step::Kind::kConv, {photo}};
-  const TileGrid grid{from.height, output.geometry.width, from.pitch(), 1,
-                      output.geometry.pitch(), 1};
+  const TileGrid grid{from.height, output.geometry.width,   from.pitch(),
+                      1,           output.geometry.pitch(), 1};
   FinishConv(step, conv, output.geometry, WindowConvSpec(conv, from),
              TilesInColumns(grid, kernels_.tile_pixels()));
   return AddStep(std::move(step), output);
 }
 
 // relu(conv(inputs, joined by channels) + residual)
-int PlanBuilder::Conv(const FoldedConv& conv, const std::vector<int>& inputs, int residual, bool relu) {
+int PlanBuilder::Conv(const FoldedConv& conv, const std::vector<int>& inputs, int residual,
+                      bool relu) {
   const Value& first = plan_.values[inputs.front()];
   const bool paired = first.paired;
   Step step{Step::Kind::kConv, inputs, residual};
@@ -71,8 +72,9 @@ int PlanBuilder::Conv(const FoldedConv& conv, const std::vector<int>& inputs, in
   }
   // Only the stem has pairs.
   const PlaneGeometry& to = output.geometry;
-  const TileGrid grid{to.height, to.width,   first.geometry.pitch() * conv.stride,
-                      paired ? 1 : conv.stride, to.pitch(), 1};
+  const TileGrid grid{
+      to.height,  to.width, first.geometry.pitch() * conv.stride, paired ? 1 : conv.stride,
+      to.pitch(), 1};
   const auto make_tiles = paired ? TilesInColumns : FewestTiles;
   std::vector<PixelTile> tiles = make_tiles(grid, kernels_.tile_pixels());
   spec.relu = relu;
@@ -81,7 +83,7 @@ int PlanBuilder::Conv(const FoldedConv& conv, const std::vector<int>& inputs, in
 }
 
 void PlanBuilder::FinishConv(Step& step, const FoldedConv& conv, const PlaneGeometry& output,
-                const ConvSpec& spec, std::vector<PixelTile> tiles) {
+                             const ConvSpec& spec, std::vector<PixelTile> tiles) {
   step.tiles = std::move(tiles);
   // The stem runs some rows at a time, which blocks of 2x2 pixels do not fit.
   const bool is_dense_3x3 = conv.kernel == 3 && conv.stride == 1 && conv.groups == 1;

@@ -7,8 +7,8 @@
 // neighbouring pixels in a cell ("paired"), so that no cell is half empty.
 //
 // In int8 a cell is what a pixel has in one plane: 64 channels, or 32 or 16 where there are no more
-// or where groups of channels stay among themselves. Kernels read windows of 64 bytes: one pixel, or
-// 2 or 4 neighbours.
+// or where groups of channels stay among themselves. Kernels read windows of 64 bytes: one pixel,
+// or 2 or 4 neighbours.
 #pragma once
 
 #include <algorithm>

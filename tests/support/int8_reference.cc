@@ -154,8 +154,8 @@ class Runner {
     std::vector<double> sums(static_cast<size_t>(out.height) * out.width);
     for (int o = 0; o < out.channels; ++o) {
       std::fill(sums.begin(), sums.end(), 0);
-      const float* weight = &conv.weight[static_cast<size_t>(o) * group_inputs * op.conv.kernel *
-                                         op.conv.kernel];
+      const float* weight =
+          &conv.weight[static_cast<size_t>(o) * group_inputs * op.conv.kernel * op.conv.kernel];
       for (int i = 0; i < group_inputs; ++i) {
         const int c = o / group_outputs * group_inputs + i;
         for (int row = -pad; row <= pad; ++row) {
@@ -171,8 +171,8 @@ class Runner {
       }
       for (int y = 0; y < out.height; ++y) {
         for (int x = 0; x < out.width; ++x) {
-          auto value = static_cast<float>(sums[static_cast<size_t>(y) * out.width + x] +
-                                          conv.bias[o]);
+          auto value =
+              static_cast<float>(sums[static_cast<size_t>(y) * out.width + x] + conv.bias[o]);
           if (op.residual >= 0) value += values_[op.residual].Get(o, y, x);
           out.at(o, y, x) = op.relu ? std::max(value, 0.0F) : value;
         }

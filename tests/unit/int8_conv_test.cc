@@ -111,11 +111,11 @@ double Differing(const Case& c, const Int8Kernels& kernels) {
     spec_residual = {true, 64, 0.2F, c.residual == Case::kSigned};
   }
   const float step = c.is_wide ? 1 : kStep;
-  const Int8ConvSpec spec = MakeInt8ConvSpec(
-      layout, conv, {{c.in}, c.cell, from.pitch()},
-      {0, c.out, c.is_wide ? Element::kFloat32 : Element::kInt8, c.is_wide ? kCell : c.out_cell,
-       step, c.is_signed, !c.is_signed},
-      spec_residual);
+  const Int8ConvSpec spec =
+      MakeInt8ConvSpec(layout, conv, {{c.in}, c.cell, from.pitch()},
+                       {0, c.out, c.is_wide ? Element::kFloat32 : Element::kInt8,
+                        c.is_wide ? kCell : c.out_cell, step, c.is_signed, !c.is_signed},
+                       spec_residual);
   const int unit = UnitPixels(c.cell, c.stride);
   std::vector<PixelTile> tiles =
       FewestTiles({height, (width + unit - 1) / unit, from.pitch() * c.stride, unit * c.stride,
@@ -127,10 +127,10 @@ double Differing(const Case& c, const Int8Kernels& kernels) {
   const std::vector<char*> residuals = residual.First();
   const std::vector<const char*> const_residuals(residuals.begin(), residuals.end());
   const std::vector<char*> targets = output.First();
-  const ConvPiece piece{{const_sources.data(),
-                         c.residual == Case::kNone ? nullptr : const_residuals.data(),
-                         targets.data()},
-                        tiles};
+  const ConvPiece piece{
+      {const_sources.data(), c.residual == Case::kNone ? nullptr : const_residuals.data(),
+       targets.data()},
+      tiles};
   kernels.wide().BeginThread();
   kernels.MakeConv(spec)->Run(absl::MakeConstSpan(&piece, 1));
   kernels.wide().EndThread();
@@ -212,9 +212,9 @@ std::vector<Case> Cases() {
 }
 
 std::string Describe(const Case& c) {
-  return absl::StrCat(c.in, " to ", c.out, ", kernel ", c.kernel, ", stride ", c.stride, ", groups ",
-                      c.groups, ", cells of ", c.cell, " to ", c.out_cell, ", ", c.height, "x",
-                      c.width, ", residual ", static_cast<int>(c.residual));
+  return absl::StrCat(c.in, " to ", c.out, ", kernel ", c.kernel, ", stride ", c.stride,
+                      ", groups ", c.groups, ", cells of ", c.cell, " to ", c.out_cell, ", ",
+                      c.height, "x", c.width, ", residual ", static_cast<int>(c.residual));
 }
 
 TEST(Int8ConvTest, VnniComputesWhatLoopsOverWholeNumbersDo) {

@@ -191,15 +191,15 @@ TEST_P(Int8MixedNetworkTest, ComputesInTheWiderTypeWhatIsLeftOut) {
       quantization.convs.erase(names[i]);
       if (i + 1 < names.size()) quantization.convs.erase(names[i + 1]);
     }
-    const std::set<std::string> read = ValuesRead(graph, [&](const std::string& conv) {
-      return quantization.convs.contains(conv);
-    });
+    const std::set<std::string> read = ValuesRead(
+        graph, [&](const std::string& conv) { return quantization.convs.contains(conv); });
     std::erase_if(quantization.steps, [&](const auto& step) { return !read.contains(step.first); });
     const ReferenceOutput expected = model.Reference(photo, 31, 64);
     for (const Int8Kernels* kernels : AllKernels()) {
       SCOPED_TRACE(absl::StrCat(kernels->name(), " without ", names[first], " and others"));
       const auto network = model.Make(31, 64, *kernels);
-      EXPECT_LE(RelativeL2(model.Run(Photos{photo}, *network).embeddings, expected.embedding), 6e-2);
+      EXPECT_LE(RelativeL2(model.Run(Photos{photo}, *network).embeddings, expected.embedding),
+                6e-2);
     }
   }
 }
