@@ -127,11 +127,11 @@ class Int8Builder : public PlanBuilder {
   // The first convolution is wide; what it puts out becomes int8 at once.
   void Int8Stem(int height, int width) {
     const GraphOp& first = graph_.ops.front();
-    const int photo = AddPhoto(height, width);
+    const bool at_once = kernels_.makes_wide_convs();
+    const int photo = at_once ? AddPixels(height, width) : AddPhoto(height, width);
     const FoldedConv conv = FoldBatchNorm(first.conv, source_);
     const Part part{first.output, 0};
     const Value to = Int8Value(part, {height, width});
-    const bool at_once = kernels_.makes_wide_convs();
     const int pairs = at_once ? photo : StemConv(conv, photo, true, width);
     const Value from = plan_.values[pairs];
     Step step{Step::Kind::kConv, {pairs}};
@@ -148,12 +148,21 @@ class Int8Builder : public PlanBuilder {
                                       0});
     }
     step.tiles = TilesInColumns(
-        {height, from.geometry.width, from.geometry.pitch(), 1, to.geometry.pitch(), 2},
+        {height, (width + 1) / 2, from.geometry.pitch(), at_once ? 2 : 1, to.geometry.pitch(), 2},
         PlanBuilder::kernels_.tile_pixels());
     step.clears_row_ends = width % 2 != 0;
     int8_[part] = AddStep(std::move(step), to);
     for (size_t i = 1; i < stem_; ++i) AddInt8Conv(graph_.ops[i]);
     plan_.stem_steps = static_cast<int>(plan_.steps.size());
+  }
+
+  // The photo as MakeFirstInt8ConvSpec has it: the last window of a row reads up to 5 pixels beyond
+  // it, the first one of the next 3 before.
+  int AddPixels(int height, int width) {
+    Value photo = WideValue({height, width + 7, /*top=*/3, /*bottom=*/3, /*left=*/3}, kPixelValues);
+    photo.geometry.align = 1;
+    photo.cell_channels = kPixelValues;
+    return AddValue(photo);
   }
 
   void WideStem(int height, int width) {

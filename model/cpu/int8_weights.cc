@@ -115,11 +115,16 @@ Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& 
   const ConvSpec wide = WindowConvSpec(conv, photo);
   Int8ConvSpec spec;
   spec.in_wide = true;
-  spec.source_cell = spec.source_bytes = kWindow;
+  // Windows of 8 pixels, of which the next one shares 6.
+  constexpr int kPixelBytes = 2 * kPixelValues;
+  spec.source_cell = kPixelBytes;
+  spec.source_bytes = 2 * kPixelBytes;
   spec.target_cell = target_cell;
   spec.target_bytes = 2 * target_cell;
   Int8Panel panel;
-  for (const Tap& tap : wide.taps) panel.taps.push_back({tap.plane, tap.pixel * kWindow});
+  for (const Tap& tap : wide.taps) {
+    panel.taps.push_back({tap.plane, (tap.pixel - conv.kernel / 2) * kPixelBytes});
+  }
   panel.wide_weights = wide.weights;
   for (int n = 0; n < kPanelOutputs; ++n) {
     panel.factor[n] = 1 / step;

@@ -45,7 +45,8 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
                               const Int8Inputs& inputs, const Int8Output& output,
                               const Int8Residual& residual);
 
-// The first convolution, over windows as WindowWriter writes them, to pairs of pixels.
+// The first convolution, over pixels as WindowWriter::WritePixels writes them in bf16, to pairs of
+// pixels. `photo` has 8 zeros between its rows.
 Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& photo,
                                    int target_cell, float step);
 

@@ -89,8 +89,13 @@ void Stem::Run(const PhotoInput& photo, RowRange rows, char* memory, char* const
     for (int i = steps - 1; i >= 0; --i) {
       missing[i] = strips[i].Slide(plan_.steps[i].InputRows(missing[i + 1]));
     }
-    windows_.Write(photo, missing[0].begin, missing[0].end, strips[0].First(),
-                   plan_.values.front().element);
+    const Value& input = plan_.values.front();
+    if (input.cell_channels == kPixelValues) {
+      windows_.WritePixels(photo, missing[0].begin, missing[0].end, strips[0].First(),
+                           input.geometry.pitch() * input.cell_bytes(), input.element);
+    } else {
+      windows_.Write(photo, missing[0].begin, missing[0].end, strips[0].First(), input.element);
+    }
     for (int i = 0; i + 1 < steps; ++i) {
       char* const target = strips[i + 1].First();
       RunStep(plan_.steps[i], missing[i + 1], strips[i].First(), &target);
