@@ -72,6 +72,25 @@ inline bool OrderMagicTerms(const Int8Panel& panel, bool has_residual, float res
   return true;
 }
 
+// How bytes are put in order.
+struct alignas(64) MagicOrders {
+  uint8_t bytes[64];
+  uint8_t low[64];  // the residual's, of the columns
+  uint8_t high[64];
+
+  constexpr MagicOrders() : bytes(), low(), high() {
+    for (int i = 0; i < 64; ++i) {
+      // Output 8l + j is the lane's word 2j, output 8l + 4 + j is word 2j + 1.
+      const int output = i % 32;
+      const int word = output % 4 * 2 + output % 8 / 4;
+      bytes[i] = static_cast<uint8_t>(output / 8 * 16 + i / 32 * 8 + word);
+      low[i] = static_cast<uint8_t>(OutputOfColumn(i / 4, false));
+      high[i] = static_cast<uint8_t>(OutputOfColumn(i / 4, true));
+    }
+  }
+};
+inline constexpr MagicOrders kMagicOrders;
+
 // As Int8Finisher, for bytes.
 template <Int8Store kStore, bool kResidual>
 class MagicFinisher {
@@ -82,18 +101,9 @@ class MagicFinisher {
         term_low_(_mm512_load_ps(terms.term[0])),
         term_high_(_mm512_load_ps(terms.term[1])),
         residual_factor_(_mm512_set1_ps(residual_factor)) {
-    alignas(64) uint8_t order[64], low[64], high[64];
-    for (int i = 0; i < 64; ++i) {
-      // Output 8l + j is the lane's word 2j, output 8l + 4 + j is word 2j + 1.
-      const int output = i % 32;
-      const int word = output % 4 * 2 + output % 8 / 4;
-      order[i] = static_cast<uint8_t>(output / 8 * 16 + i / 32 * 8 + word);
-      low[i] = static_cast<uint8_t>(OutputOfColumn(i / 4, false));
-      high[i] = static_cast<uint8_t>(OutputOfColumn(i / 4, true));
-    }
-    order_ = _mm512_load_si512(order);
-    low_ = _mm512_load_si512(low);
-    high_ = _mm512_load_si512(high);
+    order_ = _mm512_load_si512(kMagicOrders.bytes);
+    low_ = _mm512_load_si512(kMagicOrders.low);
+    high_ = _mm512_load_si512(kMagicOrders.high);
   }
 
   // The units 2 x pair and 2 x pair + 1.
