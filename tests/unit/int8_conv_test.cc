@@ -38,17 +38,14 @@ class Planes {
     bytes_ = (planes_ * plane_bytes_ + guard + 63) / 64 * 64;
     memory_.reset(static_cast<char*>(std::aligned_alloc(64, bytes_)));
     std::memset(memory_.get(), 0, bytes_);
+    for (int i = 0; i < planes_; ++i) {
+      first_.push_back(memory_.get() + i * plane_bytes_ + geometry_.origin() * cell_ * each_);
+    }
   }
 
-  std::vector<char*> First() const {
-    std::vector<char*> first;
-    for (int i = 0; i < planes_; ++i) {
-      first.push_back(memory_.get() + i * plane_bytes_ + geometry_.origin() * cell_ * each_);
-    }
-    return first;
-  }
+  const std::vector<char*>& First() const { return first_; }
   char* at(int channel, int y, int x) const {
-    return First()[channel / cell_] +
+    return first_[channel / cell_] +
            ((int64_t{y} * geometry_.pitch() + x) * cell_ + channel % cell_) * each_;
   }
 
@@ -63,6 +60,7 @@ class Planes {
   int64_t plane_bytes_;
   int64_t bytes_;
   std::unique_ptr<char, Free> memory_;
+  std::vector<char*> first_;  // pixel of each plane
 };
 
 PlaneGeometry GeometryOf(int height, int width, int cell) {
@@ -122,11 +120,11 @@ double Differing(const Case& c, const Int8Kernels& kernels) {
                    to.pitch(), unit},
                   kernels.wide().tile_pixels());
   for (PixelTile& tile : tiles) tile.valid |= tile.border;
-  const std::vector<char*> sources = input.First();
+  const std::vector<char*>& sources = input.First();
   const std::vector<const char*> const_sources(sources.begin(), sources.end());
-  const std::vector<char*> residuals = residual.First();
+  const std::vector<char*>& residuals = residual.First();
   const std::vector<const char*> const_residuals(residuals.begin(), residuals.end());
-  const std::vector<char*> targets = output.First();
+  const std::vector<char*>& targets = output.First();
   const ConvPiece piece{
       {const_sources.data(), c.residual == Case::kNone ? nullptr : const_residuals.data(),
        targets.data()},
