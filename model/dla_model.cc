@@ -40,11 +40,9 @@ bool CanComputeBf16() {
   return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq");
 }
-bool HasInt8() { return __builtin_cpu_supports("avx512vnni") && CanComputeBf16(); }
 #else
 bool HasNativeBf16() { return false; }
 bool CanComputeBf16() { return false; }
-bool HasInt8() { return false; }
 #endif
 
 // The project's own kernels where the processor has what they need, else LibTorch's operations.
@@ -72,10 +70,17 @@ std::unique_ptr<const Network> MakeInt8Network(const NetworkLayout& layout, Tens
                                                const Quantization& quantization,
                                                const InputSpec& input, at::ScalarType dtype,
                                                Engine engine, std::string& name) {
-  if (engine == Engine::kReference || (engine == Engine::kFast && HasInt8())) {
+  if (engine == Engine::kReference) {
     name = "simulated-int8";
     return std::make_unique<GraphNetwork>(layout, source, input, &quantization);
   }
+#ifdef DLA_OWN_KERNELS
+  if (const cpu::Int8Kernels* kernels = cpu::FindInt8Kernels();
+      engine == Engine::kFast && kernels != nullptr) {
+    name = kernels->name();
+    return std::make_unique<cpu::CpuNetwork>(layout, source, quantization, input, *kernels);
+  }
+#endif
   const QuantizedSource floats(layout, quantization, source);
   return MakeNetwork(layout, floats, input, dtype, engine, name);
 }

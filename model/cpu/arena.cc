@@ -36,7 +36,7 @@ std::vector<Life> FindLives(const Plan& plan) {
 
 int64_t Bytes(const Plan& plan, int value) {
   const Value& v = plan.values[value];
-  return v.planes() * v.geometry.cells() * CellBytes(plan.element);
+  return v.planes() * v.plane_bytes();
 }
 
 // Puts each in the lowest gap that is free for all of its life, the largest first, and returns the
@@ -75,9 +75,10 @@ void PlaceStrips(Plan& plan) {
     rows = plan.steps[i].InputRows(rows);
     value.strip_rows = rows.size();
     value.offset = plan.strip_bytes;
-    // A zero before the first row; tiles read up to two rows and 32 pixels beyond the last one.
-    const int64_t cells = 1 + int64_t{rows.size() + 2} * value.geometry.pitch() + 32;
-    plan.strip_bytes += cells * CellBytes(plan.element);
+    // Zeros before the first row; tiles read up to two rows and 32 pixels beyond the last one.
+    const PlaneGeometry& geometry = value.geometry;
+    const int64_t cells = geometry.left + int64_t{rows.size() + 2} * geometry.pitch() + 32;
+    plan.strip_bytes += (cells * value.cell_bytes() + 63) / 64 * 64;
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "model/cpu/classifier.h"
+#include "model/cpu/int8_pixel_ops.h"
 #include "model/cpu/pixel_ops.h"
 
 namespace dla::cpu {
@@ -46,17 +47,17 @@ class CpuNetwork::Workspace {
   };
 
   // For so many photos, of which so many are worked on at once as far as values are brief.
-  Workspace(const Plan& plan, int photos, int lanes)
-      : plan_(plan), photos_(photos), lanes_(lanes), cell_(CellBytes(plan.element)) {
+  Workspace(const Plan& plan, int photos, int lanes) : plan_(plan), photos_(photos), lanes_(lanes) {
     auto aligned = [](int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; };
     constexpr int64_t kPage = 4096;
     photo_bytes_ = aligned(plan.photo_bytes, kPage);
     brief_bytes_ = aligned(plan.brief_bytes, kPage);
     strip_bytes_ = aligned(plan.strip_bytes, kPage);
     // Tiles read beyond the last value, see ConvKernel.
-    int pitch = 0;
-    for (const Value& value : plan.values) pitch = std::max(pitch, value.geometry.pitch());
-    const int64_t guard = (2 * pitch + 64) * cell_;
+    int64_t guard = 0;
+    for (const Value& value : plan.values) {
+      guard = std::max(guard, (2 * value.geometry.pitch() + 64) * value.cell_bytes());
+    }
     constexpr int64_t kHugePage = 2 << 20;
     const int64_t bytes =
         aligned((strip_bytes_ + brief_bytes_) * lanes + photo_bytes_ * photos + guard, kHugePage);
@@ -84,11 +85,17 @@ class CpuNetwork::Workspace {
     char* const briefs = memory_ + lanes_ * strip_bytes_;
     char* const begin = v.brief ? briefs + lane_of_photo_[photo] * brief_bytes_
                                 : briefs + lanes_ * brief_bytes_ + photo * photo_bytes_;
-    return begin + v.offset + plane * v.geometry.cells() * cell_;
+    return begin + v.offset + plane * v.plane_bytes();
   }
   // First pixel of a value's plane.
   char* First(int photo, int value, int plane = 0) const {
-    return Begin(photo, value, plane) + plan_.values[value].geometry.origin() * cell_;
+    const Value& v = plan_.values[value];
+    return Begin(photo, value, plane) + v.geometry.origin() * v.cell_bytes();
+  }
+
+  Int8View View(int photo, int value) const {
+    const Value& v = plan_.values[value];
+    return {First(photo, value), v.plane_bytes(), v.geometry.pitch(), v.cell_channels};
   }
 
   ConvPlanes PlanesOf(const Step& step, int photo) const {
@@ -102,7 +109,7 @@ class CpuNetwork::Workspace {
   void ClearBorders(int photo, int value) const {
     const Value& v = plan_.values[value];
     for (int plane = 0; plane < v.planes(); ++plane) {
-      ClearBorder(Begin(photo, value, plane), v.geometry, plan_.element);
+      ClearBorder(Begin(photo, value, plane), v.geometry, v.cell_bytes());
     }
   }
 
@@ -117,7 +124,6 @@ class CpuNetwork::Workspace {
   const Plan& plan_;
   const int photos_;
   const int lanes_;
-  const int64_t cell_;
   int64_t photo_bytes_;
   int64_t brief_bytes_;
   int64_t strip_bytes_;
@@ -129,6 +135,16 @@ CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source, const I
                        const KernelSet& kernels)
     : kernels_(kernels),
       plan_(MakePlan(layout, source, input.height, input.width, kernels)),
+      stem_(input, plan_),
+      features_(layout.embedding_size),
+      fc_weight_(source("fc.weight")),
+      fc_bias_(source("fc.bias")) {}
+
+CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source,
+                       const Quantization& quantization, const InputSpec& input,
+                       const Int8Kernels& kernels)
+    : kernels_(kernels.wide()),
+      plan_(MakeInt8Plan(layout, source, quantization, input.height, input.width, kernels)),
       stem_(input, plan_),
       features_(layout.embedding_size),
       fc_weight_(source("fc.weight")),
@@ -172,36 +188,56 @@ void CpuNetwork::RunConv(const Step& step, Workspace& workspace, int first, int 
       step.kernel->Run(pieces);
     }
   });
-  if (!step.clears_last_halves) return;
-  const PlaneGeometry& output = plan_.values[step.output].geometry;
+  const Value& value = plan_.values[step.output];
+  const PlaneGeometry& output = value.geometry;
   for (int photo = first; photo < end; ++photo) {
-    ClearLastHalves(workspace.First(photo, step.output), output, 0, output.height, plan_.element);
+    if (step.clears_last_halves) {
+      ClearLastHalves(workspace.First(photo, step.output), output, 0, output.height,
+                      value.cell_bytes());
+    }
+    if (!step.clears_row_ends) continue;
+    for (char* plane : planes[photo - first].targets) {
+      ClearRowEnds(plane, output, 0, output.height, value.cell_bytes());
+    }
   }
 }
 
 void CpuNetwork::RunPixelOp(const Step& step, Workspace& workspace, int first, int end,
                             ThreadTeam& team) const {
   const Value& output = plan_.values[step.output];
-  const PlaneGeometry& from = plan_.values[step.inputs.front()].geometry;
+  const Value& from = plan_.values[step.inputs.front()];
+  const Element element = output.element;
   const int planes = output.planes();
   team.RunRanges(int64_t{end - first} * planes, [&](int64_t begin, int64_t stop) {
     for (int64_t i = begin; i < stop; ++i) {
       const int photo = first + static_cast<int>(i / planes);
       const int plane = static_cast<int>(i % planes);
       const int input = step.inputs.front();
-      if (step.kind == Step::Kind::kAdd) {
-        Add(workspace.Begin(photo, input, plane), workspace.Begin(photo, step.inputs.back(), plane),
-            workspace.Begin(photo, step.output, plane), output.geometry, plan_.element);
+      const int other = step.inputs.back();
+      if (step.kind == Step::Kind::kAdd && element != Element::kInt8) {
+        Add(workspace.Begin(photo, input, plane), workspace.Begin(photo, other, plane),
+            workspace.Begin(photo, step.output, plane), output.geometry, element);
         continue;
       }
       if (step.clears_border) {
-        ClearBorder(workspace.Begin(photo, step.output, plane), output.geometry, plan_.element);
+        ClearBorder(workspace.Begin(photo, step.output, plane), output.geometry,
+                    output.cell_bytes());
       }
       const char* source = workspace.First(photo, input, plane);
       char* target = workspace.First(photo, step.output, plane);
-      step.kind == Step::Kind::kMaxPool
-          ? MaxPool2x2(source, from, target, output.geometry, plan_.element)
-          : AveragePool3x3(source, from, target, output.geometry, plan_.element);
+      if (step.kind == Step::Kind::kAdd) {
+        AddInt8(workspace.View(photo, input), workspace.View(photo, other), step.factors, plane,
+                target, output.geometry, output.cell_channels);
+      } else if (element == Element::kInt8) {
+        step.kind == Step::Kind::kMaxPool
+            ? MaxPool2x2Int8(source, from.geometry, target, output.geometry, output.cell_channels)
+            : AveragePool3x3Int8(source, from.geometry, target, output.geometry,
+                                 output.cell_channels);
+      } else {
+        step.kind == Step::Kind::kMaxPool
+            ? MaxPool2x2(source, from.geometry, target, output.geometry, element)
+            : AveragePool3x3(source, from.geometry, target, output.geometry, element);
+      }
     }
   });
 }
@@ -265,7 +301,7 @@ void CpuNetwork::Run(absl::Span<const PhotoInput> photos, float* logits, float* 
   const Value& last = plan_.values[plan_.output];
   for (int photo = 0; photo < count; ++photo) {
     for (int plane = 0; plane < last.planes(); ++plane) {
-      GlobalAverage(workspace->First(photo, plan_.output, plane), last.geometry, plan_.element,
+      GlobalAverage(workspace->First(photo, plan_.output, plane), last.geometry, last.element,
                     embeddings + int64_t{photo} * features_ + plane * kCell);
     }
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "model/cpu/int8_conv_kernel.h"
 #include "model/cpu/plan.h"
 #include "model/cpu/stem.h"
 #include "model/cpu/thread_team.h"
@@ -14,6 +15,7 @@
 #include "model/input_spec.h"
 #include "model/layout.h"
 #include "model/network.h"
+#include "model/quantization.h"
 
 namespace dla::cpu {
 
@@ -23,6 +25,10 @@ class CpuNetwork final : public Network {
  public:
   CpuNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
              const KernelSet& kernels);
+  // In int8. `source` gives the first convolution, the classifier and what the quantization leaves
+  // out; which fits the layout and the contract in quantization.h.
+  CpuNetwork(const NetworkLayout& layout, TensorSource source, const Quantization& quantization,
+             const InputSpec& input, const Int8Kernels& kernels);
   ~CpuNetwork() override;
 
   // Has as many threads work on each of the calling thread's runs, instead of it alone.

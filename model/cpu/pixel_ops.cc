@@ -132,24 +132,27 @@ DLA_AVX512 void Average(const char* source, const PlaneGeometry& geometry, float
 
 }  // namespace
 
-void ClearBorder(char* plane, const PlaneGeometry& geometry, Element element) {
-  const int64_t bytes = CellBytes(element);
+void ClearBorder(char* plane, const PlaneGeometry& geometry, int64_t cell_bytes) {
   const int64_t first = geometry.origin();
   const int64_t end = first + int64_t{geometry.height} * geometry.pitch();  // past the last row
-  std::memset(plane, 0, first * bytes);
-  for (int64_t zero = first + geometry.width; zero < end; zero += geometry.pitch()) {
-    std::memset(plane + zero * bytes, 0, bytes);
-  }
-  std::memset(plane + end * bytes, 0, (geometry.cells() - end) * bytes);
+  std::memset(plane, 0, first * cell_bytes);
+  ClearRowEnds(plane + first * cell_bytes, geometry, 0, geometry.height, cell_bytes);
+  std::memset(plane + end * cell_bytes, 0, (geometry.cells() - end) * cell_bytes);
 }
 
 void ClearLastHalves(char* target, const PlaneGeometry& geometry, int first, int end,
-                     Element element) {
-  const int64_t bytes = CellBytes(element);
+                     int64_t cell_bytes) {
   for (int y = first; y < end; ++y) {
     const int64_t last = int64_t{y} * geometry.pitch() + geometry.width - 1;
-    std::memset(target + last * bytes + bytes / 2, 0, bytes / 2);
+    std::memset(target + last * cell_bytes + cell_bytes / 2, 0, cell_bytes / 2);
   }
+}
+
+void ClearRowEnds(char* target, const PlaneGeometry& geometry, int first, int end,
+                  int64_t cell_bytes) {
+  const int64_t row = geometry.pitch() * cell_bytes;
+  const int64_t inside = geometry.width * cell_bytes;
+  for (int y = first; y < end; ++y) std::memset(target + y * row + inside, 0, row - inside);
 }
 
 void MaxPool2x2(const char* source, const PlaneGeometry& from, char* target,
@@ -220,6 +223,19 @@ DLA_AVX512 void WindowWriter::WriteRow(const float* row, char* pixels) const {
 }
 
 template <Element kElement>
+void WindowWriter::WriteRows(const PhotoInput& photo, int first, int end, char* target,
+                             int64_t row_bytes) const {
+  for (int y = first; y < end; ++y) {
+    char* const pixels = target + y * row_bytes;
+    if (photo.normalized != nullptr) {
+      WriteRow<kElement>(photo.normalized + int64_t{y} * width_, pixels);
+    } else {
+      WriteRow<kElement>(photo.pixels + int64_t{y} * width_ * 3, pixels);
+    }
+  }
+}
+
+template <Element kElement>
 DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, int end,
                                            char* target) const {
   constexpr int64_t kCellBytes = CellBytes(kElement);
@@ -229,11 +245,7 @@ DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, i
   const PlaneGeometry to = geometry();
   for (int y = first; y < end; ++y) {
     char* const pixels = row.data() + 3 * kPixelBytes;
-    if (photo.normalized != nullptr) {
-      WriteRow<kElement>(photo.normalized + int64_t{y} * width_, pixels);
-    } else {
-      WriteRow<kElement>(photo.pixels + int64_t{y} * width_ * 3, pixels);
-    }
+    WriteRows<kElement>(photo, y, y + 1, pixels, /*row_bytes=*/0);
     const char* window = row.data();
     char* cell = target + int64_t{y} * to.pitch() * kCellBytes;
     for (int x = 0; x < to.width; ++x, window += 2 * kPixelBytes, cell += kCellBytes) {
@@ -242,6 +254,12 @@ DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, i
       }
     }
   }
+}
+
+void WindowWriter::WritePixels(const PhotoInput& photo, int first, int end, char* target,
+                               int64_t row_bytes, Element element) const {
+  element == Element::kBf16 ? WriteRows<Element::kBf16>(photo, first, end, target, row_bytes)
+                            : WriteRows<Element::kFloat32>(photo, first, end, target, row_bytes);
 }
 
 void WindowWriter::Write(const PhotoInput& photo, int first, int end, char* target,

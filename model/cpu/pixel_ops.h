@@ -12,12 +12,16 @@
 namespace dla::cpu {
 
 // Zeros all of a plane's border: what lies around its rows. `plane` is its begin.
-void ClearBorder(char* plane, const PlaneGeometry& geometry, Element element);
+void ClearBorder(char* plane, const PlaneGeometry& geometry, int64_t cell_bytes);
 
 // Zeros the second pixel of the last cell of the rows [first, end): behind the last of an odd
 // number of pixels.
 void ClearLastHalves(char* target, const PlaneGeometry& geometry, int first, int end,
-                     Element element);
+                     int64_t cell_bytes);
+
+// Zeros what lies between the rows [first, end) and those behind them.
+void ClearRowEnds(char* target, const PlaneGeometry& geometry, int first, int end,
+                  int64_t cell_bytes);
 
 // Maximum of each 2x2 pixels. The target has half the height and width.
 void MaxPool2x2(const char* source, const PlaneGeometry& from, char* target,
@@ -48,6 +52,11 @@ class WindowWriter {
   // Writes the rows [first, end). Does not touch the border. Thread-safe.
   void Write(const PhotoInput& photo, int first, int end, char* target, Element element) const;
 
+  // Writes the rows' normalised pixels alone, 4 values each, for kernels whose windows may overlap.
+  // `row_bytes`: from row to row.
+  void WritePixels(const PhotoInput& photo, int first, int end, char* target, int64_t row_bytes,
+                   Element element) const;
+
  private:
   // Writes a row's normalised pixels, 4 values each.
   template <Element kElement>
@@ -55,6 +64,9 @@ class WindowWriter {
   // `row` leads into the plane of red, which those of green and blue follow.
   template <Element kElement>
   void WriteRow(const float* row, char* pixels) const;
+  template <Element kElement>
+  void WriteRows(const PhotoInput& photo, int first, int end, char* target,
+                 int64_t row_bytes) const;
   template <Element kElement>
   void WriteWindows(const PhotoInput& photo, int first, int end, char* target) const;
 

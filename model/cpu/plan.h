@@ -2,14 +2,17 @@
 // lies. Everything that does not depend on the photos is decided here, once.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "model/cpu/conv_kernel.h"
+#include "model/cpu/int8_conv_kernel.h"
 #include "model/cpu/planes.h"
 #include "model/folded_conv.h"
 #include "model/layout.h"
+#include "model/quantization.h"
 
 namespace dla::cpu {
 
@@ -18,11 +21,18 @@ struct Value {
   PlaneGeometry geometry;
   int channels = 0;
   bool paired = false;  // see planes.h
-  bool brief = false;   // dead after Plan::photo_steps, so that photos can share its memory
-  int strip_rows = 0;   // if not 0, so many rows of it at a time are in a thread's strips: see Stem
-  int64_t offset = 0;   // bytes from the begin of the strips, or the photo's memory, brief or not
+  Element element = Element::kFloat32;
+  int cell_channels = kCell;
+  bool brief = false;  // dead after Plan::photo_steps, so that photos can share its memory
+  int strip_rows = 0;  // if not 0, so many rows of it at a time are in a thread's strips: see Stem
+  int64_t offset = 0;  // bytes from the begin of the strips, or the photo's memory, brief or not
 
-  int planes() const { return paired ? 1 : (channels + kCell - 1) / kCell; }
+  int planes() const { return paired ? 1 : (channels + cell_channels - 1) / cell_channels; }
+  int64_t cell_bytes() const {
+    return element == Element::kInt8 ? cell_channels : CellBytes(element) * cell_channels / kCell;
+  }
+  // A plane begins with a cache line.
+  int64_t plane_bytes() const { return (geometry.cells() * cell_bytes() + 63) / 64 * 64; }
 };
 
 struct Step {
@@ -35,6 +45,8 @@ struct Step {
   bool reads_border = false;        // of its inputs
   bool clears_border = false;       // the output's, since another step reads it
   bool clears_last_halves = false;  // a paired output of odd width
+  bool clears_row_ends = false;     // an int8 output, of what tiles wrote behind its rows
+  std::array<float, 2> factors{};   // in int8, of what kAdd adds
   // Of a convolution.
   std::unique_ptr<const ConvKernel> kernel;
   // Row after row of the output. The stem's are of one row each, and come in columns: all that are
@@ -54,7 +66,7 @@ struct Step {
 };
 
 struct Plan {
-  Element element;
+  Element element;            // of what is not int8
   std::vector<Value> values;  // the first one is the photo as WindowWriter writes it
   std::vector<Step> steps;
   int stem_steps = 0;       // so many at the begin are convolutions that each read the one before
@@ -68,5 +80,10 @@ struct Plan {
 // For photos of height x width pixels, a size that CheckInputSize accepts.
 Plan MakePlan(const NetworkLayout& layout, TensorSource source, int height, int width,
               const KernelSet& kernels);
+
+// The same in int8, where `source` gives the weights of what the quantization leaves out.
+Plan MakeInt8Plan(const NetworkLayout& layout, TensorSource source,
+                  const Quantization& quantization, int height, int width,
+                  const Int8Kernels& kernels);
 
 }  // namespace dla::cpu

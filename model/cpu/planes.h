@@ -5,6 +5,10 @@
 //
 // The zero behind a row is also the one before the next. Images of 16 channels have two
 // neighbouring pixels in a cell ("paired"), so that no cell is half empty.
+//
+// In int8 a cell is what a pixel has in one plane: 64 channels, or 32 or 16 where there are no more
+// or where groups of channels stay among themselves. Kernels read windows of 64 bytes: one pixel,
+// or 2 or 4 neighbours.
 #pragma once
 
 #include <algorithm>
@@ -13,10 +17,12 @@
 
 namespace dla::cpu {
 
-inline constexpr int kCell = 32;  // channels
+inline constexpr int kCell = 32;  // channels, but in int8
+inline constexpr int kPixelValues = 4;  // of a photo: red, green, blue and 0
 
-enum class Element { kBf16, kFloat32 };
+enum class Element { kBf16, kFloat32, kInt8 };
 
+// But in int8, where it is the number of the cell's channels.
 constexpr int64_t CellBytes(Element element) { return element == Element::kBf16 ? 64 : 128; }
 
 struct RowRange {
@@ -32,10 +38,14 @@ struct PlaneGeometry {
   int width;
   int top = 1;     // rows of zeros above
   int bottom = 1;  // and below
+  int left = 1;    // zeros before the first row
+  int align = 1;   // rows begin at multiples of so many cells, but for `left`
 
-  int pitch() const { return width + 1; }                        // from row to row
-  int64_t origin() const { return int64_t{top} * pitch() + 1; }  // of the first pixel
-  int64_t cells() const { return int64_t{top + height + bottom} * pitch() + 2; }
+  // From row to row.
+  int pitch() const { return (width + align) / align * align; }
+  // Of the first pixel.
+  int64_t origin() const { return int64_t{top} * pitch() + left; }
+  int64_t cells() const { return int64_t{top + height + bottom} * pitch() + left + 1; }
 
   // Those rows that are not above or below the image.
   RowRange Inside(RowRange rows) const {

@@ -13,10 +13,10 @@ namespace {
 // Those rows of a value, which has one plane, that are in memory.
 class Strip {
  public:
-  Strip(const Value& value, Element element, char* strips)
+  Strip(const Value& value, char* strips)
       : geometry_(value.geometry),
-        row_bytes_(geometry_.pitch() * CellBytes(element)),
-        memory_(strips + value.offset + CellBytes(element)) {}
+        row_bytes_(geometry_.pitch() * value.cell_bytes()),
+        memory_(strips + value.offset + geometry_.left * value.cell_bytes()) {}
 
   // Has it hold these rows from now on. Keeps those that it held, zeros those outside the image and
   // returns the others, which are to be written. Neither begins nor ends may decrease.
@@ -58,7 +58,8 @@ Stem::Stem(const InputSpec& input, const Plan& plan) : plan_(plan), windows_(inp
 void Stem::RunStep(const Step& step, RowRange rows, const char* source,
                    char* const* targets) const {
   if (rows.size() == 0) return;
-  const PlaneGeometry& output = plan_.values[step.output].geometry;
+  const Value& value = plan_.values[step.output];
+  const PlaneGeometry& output = value.geometry;
   const ConvBuffers buffers{&source, nullptr, targets};
   const auto tiles = absl::MakeConstSpan(step.tiles);
   absl::InlinedVector<ConvPiece, 16> columns;
@@ -67,7 +68,12 @@ void Stem::RunStep(const Step& step, RowRange rows, const char* source,
   }
   step.kernel->Run(columns);
   if (step.clears_last_halves) {
-    ClearLastHalves(targets[0], output, rows.begin, rows.end, plan_.element);
+    ClearLastHalves(targets[0], output, rows.begin, rows.end, value.cell_bytes());
+  }
+  if (step.clears_row_ends) {
+    for (int plane = 0; plane < value.planes(); ++plane) {
+      ClearRowEnds(targets[plane], output, rows.begin, rows.end, value.cell_bytes());
+    }
   }
 }
 
@@ -75,7 +81,7 @@ void Stem::Run(const PhotoInput& photo, RowRange rows, char* memory, char* const
   const int steps = plan_.stem_steps;
   absl::InlinedVector<Strip, 4> strips;  // what each step reads
   for (int i = 0; i < steps; ++i) {
-    strips.emplace_back(plan_.values[plan_.steps[i].inputs.front()], plan_.element, memory);
+    strips.emplace_back(plan_.values[plan_.steps[i].inputs.front()], memory);
   }
   absl::InlinedVector<RowRange, 4> missing(steps + 1);  // in the strips, and the output
   for (int begin = rows.begin; begin < rows.end; begin += kStripRows) {
@@ -83,7 +89,13 @@ void Stem::Run(const PhotoInput& photo, RowRange rows, char* memory, char* const
     for (int i = steps - 1; i >= 0; --i) {
       missing[i] = strips[i].Slide(plan_.steps[i].InputRows(missing[i + 1]));
     }
-    windows_.Write(photo, missing[0].begin, missing[0].end, strips[0].First(), plan_.element);
+    const Value& input = plan_.values.front();
+    if (input.cell_channels == kPixelValues) {
+      windows_.WritePixels(photo, missing[0].begin, missing[0].end, strips[0].First(),
+                           input.geometry.pitch() * input.cell_bytes(), input.element);
+    } else {
+      windows_.Write(photo, missing[0].begin, missing[0].end, strips[0].First(), input.element);
+    }
     for (int i = 0; i + 1 < steps; ++i) {
       char* const target = strips[i + 1].First();
       RunStep(plan_.steps[i], missing[i + 1], strips[i].First(), &target);

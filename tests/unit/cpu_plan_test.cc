@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/architecture.h"
 #include "model/cpu/stem.h"
+#include "model/graph.h"
 #include "model/layout.h"
 #include "tests/support/formula_model.h"
 #include "tests/support/variants.h"
@@ -31,14 +32,35 @@ Plan MakeTestPlan(absl::string_view variant, int height, int width) {
                   Avx512Kernels());
 }
 
+// In int8, all steps 1 and all weights 0: neither changes where things lie.
+Plan MakeInt8TestPlan(absl::string_view variant, int height, int width) {
+  const NetworkLayout layout = MakeLayout(**FindArchitecture(variant), 3);
+  const FormulaTensors tensors = MakeFormulaTensors(variant, 3);
+  const Graph graph = MakeGraph(layout);
+  Quantization quantization;
+  for (const GraphValue& value : graph.values) quantization.steps[value.name] = 1;
+  for (const GraphOp& op : graph.ops) {
+    if (op.kind != GraphOp::Kind::kConv || &op == &graph.ops.front()) continue;
+    const ConvLayout& conv = op.conv;
+    const size_t outputs = conv.out_channels;
+    quantization.convs[conv.conv] = {
+        std::vector<int8_t>(outputs * conv.in_channels / conv.groups * conv.kernel * conv.kernel),
+        std::vector<float>(outputs, 1), std::vector<float>(outputs)};
+  }
+  auto source = [&](const std::string& name) {
+    const std::vector<uint8_t>& bytes = tensors.at(name).bytes;
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  };
+  return MakeInt8Plan(layout, source, quantization, height, width, VnniInt8Kernels());
+}
+
 class CpuPlanTest : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(CpuPlanTest, ValuesThatAreNeededAtTheSameTimeDoNotOverlap) {
-  const Plan plan = MakeTestPlan(GetParam(), 63, 96);
+void CheckThatNothingIsOverwritten(const Plan& plan) {
   const auto steps = static_cast<int>(plan.steps.size());
-  auto bytes = [&](const Value& v) {
-    return v.planes() * v.geometry.cells() * CellBytes(plan.element);
-  };
+  auto bytes = [&](const Value& v) { return v.planes() * v.plane_bytes(); };
   // Whoever writes a value must not write into one that is still to be read.
   std::vector<int> last(plan.values.size(), -1);
   for (int i = 0; i < steps; ++i) {
@@ -60,6 +82,11 @@ TEST_P(CpuPlanTest, ValuesThatAreNeededAtTheSameTimeDoNotOverlap) {
     EXPECT_LE(written.offset + bytes(written), written.brief ? plan.brief_bytes : plan.photo_bytes);
     alive.push_back(plan.steps[i].output);
   }
+}
+
+TEST_P(CpuPlanTest, ValuesThatAreNeededAtTheSameTimeDoNotOverlap) {
+  CheckThatNothingIsOverwritten(MakeTestPlan(GetParam(), 63, 96));
+  CheckThatNothingIsOverwritten(MakeInt8TestPlan(GetParam(), 63, 96));
 }
 
 TEST_P(CpuPlanTest, StripsDoNotOverlapAndHoldWhatTheStemReads) {
