@@ -41,9 +41,8 @@ absl::StatusOr<Place> ChoosePlace(const LoadOptions& options) {
   if (choice.kind == DeviceChoice::Kind::kCpu) return Place();
   if (options.precision == Precision::kInt8) {
     if (choice.kind == DeviceChoice::Kind::kAuto) return Place();
-    return absl::UnimplementedError(
-        absl::StrCat("int8 is not available on device \"", options.device,
-                     "\"; use fp16 there, or device cpu"));
+    return absl::UnimplementedError(absl::StrCat(
+        "int8 is not available on device \"", options.device, "\"; use fp16 there, or device cpu"));
   }
   absl::StatusOr<gpu::Runtime*> runtime = options.runtime;
   if (options.runtime == nullptr) runtime = gpu::FindRuntime();

@@ -50,8 +50,7 @@ class Backend {
 
   // Casts and packs; nothing of `weights` is kept. Packs for inputs of `size`; others give the same
   // results but may take longer.
-  virtual std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights,
-                                                MapSize size) const = 0;
+  virtual std::unique_ptr<const FusedConv> Pack(const ConvWeights& weights, MapSize size) const = 0;
 
   // Maximum of each 2x2 pixels. Height and width are even.
   virtual at::Tensor MaxPool2x2(const at::Tensor& x) const = 0;

@@ -19,7 +19,8 @@
 namespace dla::bench {
 namespace {
 
-// Requests that differ, so that no cache answers. Containers often have but 64 MiB of shared memory.
+// Requests that differ, so that no cache answers. Containers often have but 64 MiB of shared
+// memory.
 constexpr int kRequests = 8;
 
 absl::StatusOr<Answer> ParseIndices(grpc::ByteBuffer& buffer, int photos) {
