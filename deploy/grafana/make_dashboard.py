@@ -193,6 +193,10 @@ GPU_ROW = ("GPU", [
     lines("GPU temperature", "Beyond some 85 °C the GPU slows itself down.",
           [(f"dla_gpu_temperature_celsius{GPU}", "{{instance}} {{gpu}}")], "celsius"),
     lines("GPU power", "Watts drawn.", [(f"dla_gpu_power_watts{GPU}", "{{instance}} {{gpu}}")], "watt"),
+    lines("GPU stages", "Where a batch's time on the GPU goes, by its own clock, on average. While one batch is computed, others copy.",
+          [('sum by (stage) (rate(dla_gpu_stage_seconds_sum{model=~"$model",instance=~"$instance"}[$__rate_interval])) / '
+            'sum by (stage) (rate(dla_gpu_stage_seconds_count{model=~"$model",instance=~"$instance"}[$__rate_interval]))',
+            "{{stage}}")], "s", stacked=True),
     lines("GPU errors", "Errors of its memory that could not be corrected, and critical errors (Xid) that the driver reported, in an hour.",
           [(f"increase(dla_gpu_ecc_uncorrected_errors_total{GPU}[1h])", "memory {{instance}} {{gpu}}"),
            (f"increase(dla_gpu_xid_errors_total{GPU}[1h])", "Xid {{instance}} {{gpu}}")], "none"),

@@ -54,7 +54,6 @@ absl::Status GpuModel::AddReplicas(const Options& options) {
         const absl::Status added = (*replica)->AddStep(ladder_[step]);
         if (added.ok()) continue;
         if (!absl::IsResourceExhausted(added)) return OnCard(*card.network, added);
-        // Those above were left out before: the first to fit is the largest.
         too_large = added;
         ladder_.erase(ladder_.begin() + static_cast<ptrdiff_t>(step));
       }

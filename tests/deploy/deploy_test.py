@@ -175,7 +175,7 @@ class DashboardTest(unittest.TestCase):
     def test_the_gpu_row_asks_for_what_the_gpu_collector_tells(self):
         asked = " ".join(target["expr"] for panel in Panels().gpu for target in panel["targets"])
         for name in ("memory_used_bytes", "memory_total_bytes", "utilization_ratio", "temperature_celsius", "power_watts",
-                     "ecc_uncorrected_errors_total", "xid_errors_total"):
+                     "ecc_uncorrected_errors_total", "xid_errors_total", "stage_seconds_sum"):
             self.assertIn(f"dla_gpu_{name}{{", asked)
 
 
