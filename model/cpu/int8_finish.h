@@ -194,7 +194,7 @@ inline Int8Store StoreOf(const Int8ConvSpec& spec, const Int8Panel& panel) {
 // Calls run.operator()<Int8Store, bool has_residual>().
 template <typename Run>
 void WithStore(Int8Store store, bool has_residual, Run run) {
-  const auto choose = [&]<Int8Store kStore> {
+  const auto choose = [&]<Int8Store kStore>() {
     has_residual ? run.template operator()<kStore, true>()
                  : run.template operator()<kStore, false>();
   };

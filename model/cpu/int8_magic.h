@@ -41,6 +41,7 @@ inline bool OrderMagicTerms(const Int8Panel& panel, bool has_residual, float res
       double least = 0;
       double most = 0;
       for (size_t row = 0; row < rows; ++row) {
+        // NOLINTNEXTLINE(bugprone-signed-char-misuse): a number, not a character
         const int weight = panel.weights[row * kPanelOutputs + output];
         (weight < 0 ? least : most) += 255 * weight;
       }

@@ -22,7 +22,7 @@ class Int8Builder : public PlanBuilder {
   Int8Builder(const NetworkLayout& layout, TensorSource source, const Quantization& quantization,
               const Int8Kernels& kernels)
       : PlanBuilder(source, kernels.wide()),
-        kernels_(kernels),
+        int8_kernels_(kernels),
         quantization_(quantization),
         graph_(MakeGraph(layout)),
         stem_(layout.stem.size()) {
@@ -127,7 +127,7 @@ class Int8Builder : public PlanBuilder {
   // The first convolution is wide; what it puts out becomes int8 at once.
   void Int8Stem(int height, int width) {
     const GraphOp& first = graph_.ops.front();
-    const bool at_once = kernels_.makes_wide_convs();
+    const bool at_once = int8_kernels_.makes_wide_convs();
     const int photo = at_once ? AddPixels(height, width) : AddPhoto(height, width);
     const FoldedConv conv = FoldBatchNorm(first.conv, source_);
     const Part part{first.output, 0};
@@ -136,7 +136,7 @@ class Int8Builder : public PlanBuilder {
     const Value from = plan_.values[pairs];
     Step step{Step::Kind::kConv, {pairs}};
     if (at_once) {
-      step.kernel = kernels_.MakeConv(
+      step.kernel = int8_kernels_.MakeConv(
           MakeFirstInt8ConvSpec(conv, from.geometry, to.cell_channels, StepOf(part.first)));
       step.rows_below = first.conv.kernel / 2;
     } else {
@@ -149,7 +149,7 @@ class Int8Builder : public PlanBuilder {
     }
     step.tiles = TilesInColumns(
         {height, (width + 1) / 2, from.geometry.pitch(), at_once ? 2 : 1, to.geometry.pitch(), 2},
-        PlanBuilder::kernels_.tile_pixels());
+        kernels_.tile_pixels());
     step.clears_row_ends = width % 2 != 0;
     int8_[part] = AddStep(std::move(step), to);
     for (size_t i = 1; i < stem_; ++i) AddInt8Conv(graph_.ops[i]);
@@ -218,7 +218,7 @@ class Int8Builder : public PlanBuilder {
                           unit * op.conv.stride,
                           to.geometry.pitch(),
                           unit};
-      const int tile_units = PlanBuilder::kernels_.tile_pixels();
+      const int tile_units = kernels_.tile_pixels();
       step.tiles = is_stem ? TilesInColumns(grid, tile_units) : FewestTiles(grid, tile_units);
       step.clears_row_ends = to.geometry.width % unit != 0;
       for (PixelTile& tile : step.tiles) {
@@ -230,7 +230,7 @@ class Int8Builder : public PlanBuilder {
       step.row_step = op.conv.stride;
       step.rows_below = op.conv.kernel / 2;
       step.reads_border = op.conv.kernel > 1;
-      step.kernel = kernels_.MakeConv(spec);
+      step.kernel = int8_kernels_.MakeConv(spec);
       int64_t weight_bytes = 0;
       for (const Int8Panel& panel : spec.panels) {
         weight_bytes += static_cast<int64_t>(panel.weights.size());
@@ -322,12 +322,12 @@ class Int8Builder : public PlanBuilder {
     Step step{Step::Kind::kConv, {input}};
     step.kernel = std::move(kernel);
     step.tiles = TilesOfRows({from.height, from.width, from.pitch(), 1, to.geometry.pitch(), 1},
-                             PlanBuilder::kernels_.tile_pixels());
+                             kernels_.tile_pixels());
     step.chunk_tiles = static_cast<int64_t>(step.tiles.size());
     return AddStep(std::move(step), to);
   }
 
-  const Int8Kernels& kernels_;
+  const Int8Kernels& int8_kernels_;
   const Quantization& quantization_;
   const Graph graph_;
   const size_t stem_;  // convolutions

@@ -131,23 +131,24 @@ class CudnnConv final : public FusedConv {
   at::Tensor Fastest(const at::Tensor& x, char what, const Way& fused, const Way& finished) const {
     const std::array<int64_t, 4> shape = {what, x.size(0), x.size(2), x.size(3)};
     const std::lock_guard lock(mutex_);
-    auto known = fused_.find(shape);
-    if (known == fused_.end()) {
-      bool use_fused = false;
-      const cudaStream_t stream = CurrentStream(device_);
-      try {
-        use_fused =
-            Measure(stream, [&] { (void)fused(); }) <= Measure(stream, [&] { (void)finished(); });
-      } catch (const c10::OutOfMemoryError&) {
-        throw;
-      } catch (const c10::AcceleratorError&) {
-        throw;  // of the device
-      } catch (const c10::Error&) {
-        (void)finished();  // cuDNN has none; what this throws is an error
-      }
-      known = fused_.emplace(shape, use_fused).first;
+    const auto known = fused_.find(shape);
+    const bool use_fused = known != fused_.end() ? known->second : IsFaster(fused, finished);
+    fused_[shape] = use_fused;
+    return use_fused ? fused() : finished();
+  }
+
+  bool IsFaster(const Way& fused, const Way& finished) const {
+    const cudaStream_t stream = CurrentStream(device_);
+    try {
+      return Measure(stream, [&] { (void)fused(); }) <= Measure(stream, [&] { (void)finished(); });
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::AcceleratorError&) {
+      throw;  // of the device
+    } catch (const c10::Error&) {
+      (void)finished();  // cuDNN has none; what this throws is an error
+      return false;
     }
-    return known->second ? fused() : finished();
   }
 
   static constexpr std::array<int64_t, 2> kDilation = {1, 1};

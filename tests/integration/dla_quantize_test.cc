@@ -143,8 +143,8 @@ TEST_F(DlaQuantizeTest, WritesAFolderThatTheServerServesInInt8) {
 TEST_F(DlaQuantizeTest, WritesNothingBelowTheThresholds) {
   CopyPhotos();
   // With these there are enough; some cannot be decoded, which does not end the run.
-  ExpectRefused({"--embedded", "--images", photos_, DLA_TEST_GOLDEN "/preprocess/inputs",
-                 "--min-cosine", "1"},
+  const std::string more = DLA_TEST_GOLDEN "/preprocess/inputs";
+  ExpectRefused({"--embedded", "--images", photos_, more, "--min-cosine", "1"},
                 "the mean cosine is 0.99");
   EXPECT_THAT(output_, HasSubstr("cosine of embeddings"));
 }

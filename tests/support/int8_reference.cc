@@ -28,8 +28,7 @@ ReferenceImage Normalized(const std::vector<uint8_t>& photo, const InputSpec& sp
 class Runner {
  public:
   Runner(const NetworkLayout& layout, TensorSource source, const Quantization& quantization)
-      : layout_(layout),
-        source_(source),
+      : source_(source),
         quantization_(quantization),
         graph_(MakeGraph(layout)),
         values_(graph_.values.size()) {}
@@ -181,7 +180,6 @@ class Runner {
     return out;
   }
 
-  const NetworkLayout& layout_;
   const TensorSource source_;
   const Quantization& quantization_;
   const Graph graph_;

@@ -45,8 +45,8 @@ class Planes {
 
   const std::vector<char*>& First() const { return first_; }
   char* at(int channel, int y, int x) const {
-    return first_[channel / cell_] +
-           ((int64_t{y} * geometry_.pitch() + x) * cell_ + channel % cell_) * each_;
+    char* const plane = first_[channel / cell_];
+    return plane + ((int64_t{y} * geometry_.pitch() + x) * cell_ + channel % cell_) * each_;
   }
 
  private:
