@@ -191,22 +191,23 @@ inline Int8Store StoreOf(const Int8ConvSpec& spec, const Int8Panel& panel) {
   return together ? Int8Store::kBytes : Int8Store::kHalfBytes;
 }
 
+template <Int8Store kStore, typename Run>
+void WithResidual(bool has_residual, Run& run) {
+  has_residual ? run.template operator()<kStore, true>() : run.template operator()<kStore, false>();
+}
+
 // Calls run.operator()<Int8Store, bool has_residual>().
 template <typename Run>
 void WithStore(Int8Store store, bool has_residual, Run run) {
-  const auto choose = [&]<Int8Store kStore>() {
-    has_residual ? run.template operator()<kStore, true>()
-                 : run.template operator()<kStore, false>();
-  };
   switch (store) {
     case Int8Store::kBytes:
-      return choose.template operator()<Int8Store::kBytes>();
+      return WithResidual<Int8Store::kBytes>(has_residual, run);
     case Int8Store::kHalfBytes:
-      return choose.template operator()<Int8Store::kHalfBytes>();
+      return WithResidual<Int8Store::kHalfBytes>(has_residual, run);
     case Int8Store::kBf16:
-      return choose.template operator()<Int8Store::kBf16>();
+      return WithResidual<Int8Store::kBf16>(has_residual, run);
     case Int8Store::kFloat32:
-      return choose.template operator()<Int8Store::kFloat32>();
+      return WithResidual<Int8Store::kFloat32>(has_residual, run);
   }
 }
 

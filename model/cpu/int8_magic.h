@@ -101,11 +101,10 @@ class MagicFinisher {
         factor_high_(_mm512_load_ps(terms.factor[1])),
         term_low_(_mm512_load_ps(terms.term[0])),
         term_high_(_mm512_load_ps(terms.term[1])),
-        residual_factor_(_mm512_set1_ps(residual_factor)) {
-    order_ = _mm512_load_si512(kMagicOrders.bytes);
-    low_ = _mm512_load_si512(kMagicOrders.low);
-    high_ = _mm512_load_si512(kMagicOrders.high);
-  }
+        residual_factor_(_mm512_set1_ps(residual_factor)),
+        order_(_mm512_load_si512(kMagicOrders.bytes)),
+        low_(_mm512_load_si512(kMagicOrders.low)),
+        high_(_mm512_load_si512(kMagicOrders.high)) {}
 
   // The units 2 x pair and 2 x pair + 1.
   DLA_MAGIC_INLINE void Finish(const Int8Sums& sums, const PixelTile& tile,

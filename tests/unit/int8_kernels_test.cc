@@ -46,6 +46,7 @@ class Planes {
   const std::vector<char*>& First() const { return first_; }
   char* at(int channel, int y, int x) const {
     char* const plane = first_[channel / cell_];
+    // cppcheck-suppress CastIntegerToAddressAtReturn ; misreads plane
     return plane + ((int64_t{y} * geometry_.pitch() + x) * cell_ + channel % cell_) * each_;
   }
 
