@@ -1,6 +1,6 @@
 """Runs one model folder in another engine; compare.py asks by lines on standard input.
 
-  peer.py openvino|onnxruntime|compile|eager FOLDER fp32|bf16
+  peer.py openvino|onnxruntime|compile|eager FOLDER fp32|bf16|int8     int8: openvino, a folder of int8.py
 
   check PHOTOS N STREAMS THREADS     {"logits": [[...], ...]}
   measure B STREAMS THREADS SECONDS  {"images_per_second": ..., "cpu_ms_per_image": ..., "batches": ...}
@@ -192,13 +192,25 @@ class OpenVino:
     """One compiled model for each batch size and setting, with mean and scale inside the graph."""
 
     def __init__(self, folder, precision):
+        keep_quiet()
+        import openvino
+
+        self.ov = openvino
+        # Of an int8 model, what NNCF left float is computed in bf16.
+        self.precision = "f32" if precision == "fp32" else "bf16"
+        self.core = openvino.Core()
+        self.model = (self.core.read_model(pathlib.Path(folder) / "openvino.xml") if precision == "int8"
+                      else self.convert(folder))
+        self.compiled = {}
+
+    @staticmethod
+    def convert(folder):
+        """The network in float32 from pixels to logits, for any batch size."""
         import openvino
         import torch
 
         import models
 
-        self.ov = openvino
-        self.precision = "bf16" if precision == "bf16" else "f32"
         network = models.load(folder)
         example = torch.zeros(2, 3, SIZE, SIZE)
         model = openvino.convert_model(network, example_input=example, input=[-1, 3, SIZE, SIZE])
@@ -207,9 +219,7 @@ class OpenVino:
         steps.input().model().set_layout(openvino.Layout("NCHW"))
         to_float = steps.input().preprocess().convert_element_type(openvino.Type.f32)
         to_float.mean([m * 255 for m in models.MEAN]).scale([s * 255 for s in models.STD])
-        self.model = steps.build()
-        self.core = openvino.Core()
-        self.compiled = {}
+        return steps.build()
 
     def prepare(self, batch, streams, threads):
         if any(key[0] != batch for key in self.compiled):
@@ -252,10 +262,17 @@ class OpenVino:
 ENGINES = {"openvino": OpenVino, "onnxruntime": OnnxRuntime, "compile": Compiled, "eager": Eager}
 
 
-def versions(name):
+def keep_quiet():
+    """OpenVINO and NNCF report their use over the network, unless this package is missing."""
+    sys.modules["openvino_telemetry"] = None
+
+
+def versions(name, precision):
     import importlib.metadata
 
     packages = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime"]}.get(name, ["torch"])
+    if precision == "int8":
+        packages.append("nncf")
     return {each: importlib.metadata.version(each) for each in packages}
 
 
@@ -269,7 +286,7 @@ def main():
     def answer(message):
         print(json.dumps(message), file=answers, flush=True)
 
-    answer({"ready": precision, "versions": versions(name)})
+    answer({"ready": precision, "versions": versions(name, precision)})
     for line in sys.stdin:
         command, *words = line.split()
         try:
