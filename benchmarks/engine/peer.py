@@ -281,6 +281,8 @@ def main():
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    if precision == "int8" and name != "openvino":
+        raise SystemExit("int8 is compared with OpenVINO alone")
     engine = ENGINES[name](folder, precision)
 
     def answer(message):
