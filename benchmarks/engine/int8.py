@@ -10,7 +10,6 @@ dla-quantize is newer.
 """
 
 import hashlib
-import json
 import pathlib
 import shutil
 import subprocess
@@ -110,7 +109,7 @@ def make_ours(folder, photos, network):
 
 
 def make_openvino(folder, photos, network):
-    """NNCF's defaults for a processor: all convolutions, the pixels' too, the ranges by fast bias correction."""
+    """NNCF's defaults, which quantise all convolutions, also the one that reads pixels."""
     path = folder / "openvino.xml"
     if path.exists():
         return
@@ -127,7 +126,6 @@ def make_openvino(folder, photos, network):
     openvino.save_model(quantized, folder / "new.xml", compress_to_fp16=False)
     (folder / "new.bin").rename(folder / "openvino.bin")
     (folder / "new.xml").rename(path)
-    (folder / "openvino.json").write_text(json.dumps({"nncf": nncf.__version__}))
 
 
 def main():
