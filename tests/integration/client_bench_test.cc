@@ -86,6 +86,7 @@ TEST_F(ClientBenchTest, ClosedLoopSendsThePhotosInTurnWithSoManyInFlight) {
       Run(server, {Photos(4), "--requests", "40", "--warmup", "0", "-c", "3", "--format", "json"});
   EXPECT_EQ(outcome.code, 0) << outcome.errors;
   EXPECT_EQ(outcome.errors, "");
+  const std::lock_guard lock(mu);
   EXPECT_THAT(seen, ElementsAre(Pair("0", 10), Pair("1", 10), Pair("2", 10), Pair("3", 10)));
   EXPECT_LE(server.most_at_once(), 3);
   const nlohmann::json& json = outcome.json;
@@ -150,6 +151,7 @@ TEST_F(ClientBenchTest, PassesOnWhatIsAskedFor) {
       server, {Photos(1), "-n", "1", "--warmup", "0", "--model", "dla34", "--top-k", "7",
                "--embedding", "--bulk", "--token-file", dir_.Write("token", "secret-of-mine\n")});
   EXPECT_EQ(outcome.code, 0) << outcome.errors;
+  const std::lock_guard lock(mu);
   EXPECT_EQ(seen.model(), "dla34");
   EXPECT_EQ(seen.top_k(), 7u);
   EXPECT_TRUE(seen.include_embedding());
@@ -170,6 +172,7 @@ TEST_F(ClientBenchTest, EachConnectionIsOneOfItsOwn) {
   const Outcome outcome =
       Run(server, {Photos(1), "-n", "30", "--warmup", "0", "--connections", "3"});
   EXPECT_EQ(outcome.code, 0) << outcome.errors;
+  const std::lock_guard lock(mu);
   EXPECT_EQ(peers.size(), 3u);
   EXPECT_THAT(outcome.output, HasSubstr("8 in flight on 3 connections, 1 photo, "));
 }
