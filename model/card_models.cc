@@ -12,22 +12,22 @@
 namespace dla {
 namespace {
 
-gpu::GpuElement ChooseGpuElement(Precision precision) {
+gpu::Element ChooseElement(Precision precision) {
   switch (precision) {
     case Precision::kFp32:
-      return gpu::GpuElement::kFp32;
+      return gpu::Element::kFp32;
     case Precision::kBf16:
-      return gpu::GpuElement::kBf16;
+      return gpu::Element::kBf16;
     default:
-      return gpu::GpuElement::kFp16;
+      return gpu::Element::kFp16;
   }
 }
 
-absl::string_view NameOf(gpu::GpuElement element) {
+absl::string_view NameOf(gpu::Element element) {
   switch (element) {
-    case gpu::GpuElement::kFp32:
+    case gpu::Element::kFp32:
       return "fp32";
-    case gpu::GpuElement::kBf16:
+    case gpu::Element::kBf16:
       return "bf16";
     default:
       return "fp16";
@@ -67,7 +67,7 @@ absl::StatusOr<Place> ChoosePlace(const LoadOptions& options) {
 absl::StatusOr<std::unique_ptr<Model>> BuildOnCards(ModelInfo info, const NetworkLayout& layout,
                                                     TensorSource source, const Place& place,
                                                     const LoadOptions& options) {
-  const gpu::GpuElement element = ChooseGpuElement(options.precision);
+  const gpu::Element element = ChooseElement(options.precision);
   info.precision = std::string(NameOf(element));
   info.device = CudaDeviceName(place.cards);
   info.engine = absl::StrCat("cuda-", info.precision);

@@ -31,11 +31,17 @@ DLA_AVX512_INLINE void StoreHalf(char* cell, Element element, int half, __m512 v
                       _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
-// Calls `convert(unit's first pixel of the source, of the target)` for all that a tile asks for.
+// Calls convert(buffers, tile, plane, unit) for all units that tiles ask for.
 template <typename Convert>
-void ForUnits(const PixelTile& tile, Convert convert) {
-  for (int unit = 0; unit < kMostUnits; ++unit) {
-    if ((tile.valid >> unit & 1) != 0) convert(unit);
+void ForUnits(absl::Span<const ConvPiece> pieces, size_t planes, Convert convert) {
+  for (const ConvPiece& piece : pieces) {
+    for (size_t plane = 0; plane < planes; ++plane) {
+      for (const PixelTile& tile : piece.tiles) {
+        for (int unit = 0; unit < kMostUnits; ++unit) {
+          if ((tile.valid >> unit & 1) != 0) convert(piece.buffers, tile, plane, unit);
+        }
+      }
+    }
   }
 }
 
@@ -44,13 +50,7 @@ class NarrowKernel final : public ConvKernel {
   explicit NarrowKernel(const NarrowSpec& spec) : spec_(spec) {}
 
   void Run(absl::Span<const ConvPiece> pieces) const override {
-    for (const ConvPiece& piece : pieces) {
-      for (size_t plane = 0; plane < spec_.halves.size(); ++plane) {
-        for (const PixelTile& tile : piece.tiles) {
-          ForUnits(tile, [&](int unit) { RunUnit(piece.buffers, tile, plane, unit); });
-        }
-      }
-    }
+    ForUnits(pieces, spec_.halves.size(), [&](const auto&... unit) { RunUnit(unit...); });
   }
 
  private:
@@ -78,13 +78,7 @@ class WidenKernel final : public ConvKernel {
   explicit WidenKernel(const WidenSpec& spec) : spec_(spec) {}
 
   void Run(absl::Span<const ConvPiece> pieces) const override {
-    for (const ConvPiece& piece : pieces) {
-      for (size_t plane = 0; plane < spec_.halves.size(); ++plane) {
-        for (const PixelTile& tile : piece.tiles) {
-          ForUnits(tile, [&](int unit) { RunUnit(piece.buffers, tile, plane, unit); });
-        }
-      }
-    }
+    ForUnits(pieces, spec_.halves.size(), [&](const auto&... unit) { RunUnit(unit...); });
   }
 
  private:

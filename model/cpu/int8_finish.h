@@ -61,6 +61,30 @@ enum class Int8Store {
   kFloat32,
 };
 
+// A unit's residual bytes. They lie as the bytes of the output do.
+template <Int8Store kStore>
+DLA_INT8_INLINE __m256i LoadResidualBytes(const Int8Target& target, int64_t at) {
+  if constexpr (kStore == Int8Store::kBytes) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(target.residuals[0] + at));
+  } else {
+    return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(target.residuals[1] + at),
+                               reinterpret_cast<const __m128i*>(target.residuals[0] + at));
+  }
+}
+
+// A unit's output.
+template <Int8Store kStore>
+DLA_INT8_INLINE void StoreBytes(const Int8Target& target, int64_t at, __m256i bytes) {
+  if constexpr (kStore == Int8Store::kBytes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target.halves[0] + at), bytes);
+  } else {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[0] + at),
+                     _mm256_castsi256_si128(bytes));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[1] + at),
+                     _mm256_extracti128_si256(bytes, 1));
+  }
+}
+
 // Finishes a tile's units in pairs. kResidual: bytes are added. kFloatSums: the sums' bits are
 // those of floats.
 template <Int8Store kStore, bool kResidual, bool kFloatSums = false>
@@ -111,8 +135,8 @@ class Int8Finisher {
           _mm512_packs_epi32(_mm512_cvtps_epi32(next_low), _mm512_cvtps_epi32(next_high));
       const __m512i bytes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
                                                      _mm512_packus_epi16(words, next_words));
-      if (first) StoreBytes(target, at, _mm512_castsi512_si256(bytes));
-      if (second) StoreBytes(target, next, _mm512_extracti64x4_epi64(bytes, 1));
+      if (first) StoreBytes<kStore>(target, at, _mm512_castsi512_si256(bytes));
+      if (second) StoreBytes<kStore>(target, next, _mm512_extracti64x4_epi64(bytes, 1));
     } else {
       if (first) StoreWide(target, at, low, high);
       if (second) StoreWide(target, next, next_low, next_high);
@@ -127,30 +151,12 @@ class Int8Finisher {
 
   DLA_INT8_INLINE void AddResidual(const Int8Target& target, int64_t at, __m512& low,
                                    __m512& high) const {
-    __m256i bytes;
-    if constexpr (kStore == Int8Store::kBytes) {  // the residual lies alike
-      bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(target.residuals[0] + at));
-    } else {
-      bytes = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(target.residuals[1] + at),
-                                  reinterpret_cast<const __m128i*>(target.residuals[0] + at));
-    }
-    const __m512i words = _mm512_cvtepu8_epi16(bytes);
+    const __m512i words = _mm512_cvtepu8_epi16(LoadResidualBytes<kStore>(target, at));
     const __m512i zero = _mm512_setzero_si512();
     low = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_unpacklo_epi16(words, zero)), residual_factor_,
                           low);
     high = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_unpackhi_epi16(words, zero)), residual_factor_,
                            high);
-  }
-
-  DLA_INT8_INLINE static void StoreBytes(const Int8Target& target, int64_t at, __m256i bytes) {
-    if constexpr (kStore == Int8Store::kBytes) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(target.halves[0] + at), bytes);
-    } else {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[0] + at),
-                       _mm256_castsi256_si128(bytes));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[1] + at),
-                       _mm256_extracti128_si256(bytes, 1));
-    }
   }
 
   DLA_INT8_INLINE void StoreWide(const Int8Target& target, int64_t at, __m512 low,

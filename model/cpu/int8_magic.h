@@ -120,8 +120,9 @@ class MagicFinisher {
       if ((valid & 2) != 0) residual[1] = LoadResidual(target, from + target.residual_bytes);
     }
     const __m512i bytes = Pack(sums.low[unit], residual);
-    if ((valid & 1) != 0) Store(target, at, _mm512_castsi512_si256(bytes));
-    if ((valid & 2) != 0) Store(target, at + target.bytes, _mm512_extracti64x4_epi64(bytes, 1));
+    if ((valid & 1) != 0) StoreBytes<kStore>(target, at, _mm512_castsi512_si256(bytes));
+    if ((valid & 2) != 0)
+      StoreBytes<kStore>(target, at + target.bytes, _mm512_extracti64x4_epi64(bytes, 1));
   }
 
   // So many pairs, whose units are all valid.
@@ -140,8 +141,8 @@ class MagicFinisher {
         from += 2 * target.residual_bytes;
       }
       const __m512i bytes = Pack(low + 32 * i, residual);
-      Store(target, at, _mm512_castsi512_si256(bytes));
-      Store(target, at + target.bytes, _mm512_extracti64x4_epi64(bytes, 1));
+      StoreBytes<kStore>(target, at, _mm512_castsi512_si256(bytes));
+      StoreBytes<kStore>(target, at + target.bytes, _mm512_extracti64x4_epi64(bytes, 1));
       at += 2 * target.bytes;
     }
   }
@@ -177,14 +178,7 @@ class MagicFinisher {
   }
 
   DLA_MAGIC_INLINE static __m512i LoadResidual(const Int8Target& target, int64_t at) {
-    if constexpr (kStore == Int8Store::kBytes) {
-      return _mm512_castsi256_si512(
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(target.residuals[0] + at)));
-    } else {
-      return _mm512_castsi256_si512(
-          _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(target.residuals[1] + at),
-                              reinterpret_cast<const __m128i*>(target.residuals[0] + at)));
-    }
+    return _mm512_castsi256_si512(LoadResidualBytes<kStore>(target, at));
   }
 
   // Bytes become the floats kResidualBase + byte.
@@ -192,17 +186,6 @@ class MagicFinisher {
     const __m512i base = _mm512_set1_epi32(0x47000000);
     const __m512i bits = _mm512_mask_permutexvar_epi8(base, 0x2222222222222222, order, residual);
     return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_castsi512_ps(bits), residual_factor_, y));
-  }
-
-  DLA_MAGIC_INLINE static void Store(const Int8Target& target, int64_t at, __m256i bytes) {
-    if constexpr (kStore == Int8Store::kBytes) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(target.halves[0] + at), bytes);
-    } else {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[0] + at),
-                       _mm256_castsi256_si128(bytes));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(target.halves[1] + at),
-                       _mm256_extracti128_si256(bytes, 1));
-    }
   }
 
   const __m512 factor_low_, factor_high_, term_low_, term_high_, residual_factor_;

@@ -20,13 +20,13 @@
 namespace dla::cuda {
 namespace {
 
-at::ScalarType ScalarTypeOf(gpu::GpuElement element) {
+at::ScalarType ScalarTypeOf(gpu::Element element) {
   switch (element) {
-    case gpu::GpuElement::kFp16:
+    case gpu::Element::kFp16:
       return at::kHalf;
-    case gpu::GpuElement::kBf16:
+    case gpu::Element::kBf16:
       return at::kBFloat16;
-    case gpu::GpuElement::kFp32:
+    case gpu::Element::kFp32:
       return at::kFloat;
   }
   return at::kHalf;
@@ -75,7 +75,7 @@ class CudaRuntime final : public gpu::Runtime {
   absl::StatusOr<std::unique_ptr<gpu::DeviceNetwork>> Load(int device, const NetworkLayout& layout,
                                                            TensorSource source,
                                                            const InputSpec& input,
-                                                           gpu::GpuElement element) override {
+                                                           gpu::Element element) override {
     DLA_ASSIGN_OR_RETURN(std::shared_ptr<const PixelKernels> kernels, KernelsOf(device));
     std::unique_ptr<gpu::DeviceNetwork> network;
     DLA_RETURN_IF_ERROR(Guarded("loading weights", nullptr, [&] {

@@ -1,68 +1,47 @@
 #include "model/cuda/nvjpeg_api.h"
 
-#include <dlfcn.h>
-
 #include <memory>
 #include <mutex>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "model/cuda/dynamic_library.h"
+#include "model/status_macros.h"
 
 namespace dla::cuda {
 namespace {
 
-constexpr char kLibrary[] = "libnvjpeg.so.13";
-
 absl::StatusOr<const NvjpegApi*> Load(absl::Span<const std::string> folders) {
-  std::vector<std::string> paths = {kLibrary};
-  for (const std::string& folder : folders) paths.push_back(absl::StrCat(folder, "/", kLibrary));
-  void* library = nullptr;
-  for (const std::string& path : paths) {
-    library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-  }
-  if (library == nullptr) {
-    return absl::NotFoundError(absl::StrCat("no ", kLibrary, " (", absl::StrJoin(paths, ", "),
-                                            "); install PyPI's nvidia-nvjpeg"));
-  }
+  DLA_ASSIGN_OR_RETURN(
+      DynamicLibrary library,
+      DynamicLibrary::Open("libnvjpeg.so.13", folders, "install PyPI's nvidia-nvjpeg"));
   auto api = std::make_unique<NvjpegApi>();
-  const char* missing = nullptr;
-  const auto find = [&](const char* name, auto& function) {
-    void* symbol = dlsym(library, name);
-    if (symbol == nullptr) missing = name;
-    function = reinterpret_cast<std::decay_t<decltype(function)>>(symbol);
-  };
-  find("nvjpegCreateEx", api->create);
-  find("nvjpegDestroy", api->destroy);
-  find("nvjpegJpegStateCreate", api->state_create);
-  find("nvjpegJpegStateDestroy", api->state_destroy);
-  find("nvjpegJpegStreamCreate", api->stream_create);
-  find("nvjpegJpegStreamDestroy", api->stream_destroy);
-  find("nvjpegJpegStreamParse", api->stream_parse);
-  find("nvjpegJpegStreamParseHeader", api->stream_parse_header);
-  find("nvjpegDecodeBatchedSupported", api->batched_supported);
-  find("nvjpegDecodeBatchedInitialize", api->batched_initialize);
-  find("nvjpegDecodeBatched", api->batched_decode);
-  find("nvjpegDecoderCreate", api->decoder_create);
-  find("nvjpegDecoderDestroy", api->decoder_destroy);
-  find("nvjpegDecoderStateCreate", api->decoder_state_create);
-  find("nvjpegDecoderJpegSupported", api->decoder_supported);
-  find("nvjpegDecodeParamsCreate", api->params_create);
-  find("nvjpegDecodeParamsDestroy", api->params_destroy);
-  find("nvjpegDecodeParamsSetOutputFormat", api->params_set_format);
-  find("nvjpegBufferPinnedCreate", api->pinned_buffer_create);
-  find("nvjpegBufferPinnedDestroy", api->pinned_buffer_destroy);
-  find("nvjpegBufferDeviceCreate", api->device_buffer_create);
-  find("nvjpegBufferDeviceDestroy", api->device_buffer_destroy);
-  find("nvjpegStateAttachPinnedBuffer", api->attach_pinned_buffer);
-  find("nvjpegStateAttachDeviceBuffer", api->attach_device_buffer);
-  find("nvjpegDecodeJpegHost", api->decode_host);
-  find("nvjpegDecodeJpegTransferToDevice", api->decode_transfer);
-  find("nvjpegDecodeJpegDevice", api->decode_device);
-  if (missing != nullptr) {
-    return absl::NotFoundError(absl::StrCat(kLibrary, " has no ", missing));
-  }
+  library.Find("nvjpegCreateEx", api->create);
+  library.Find("nvjpegDestroy", api->destroy);
+  library.Find("nvjpegJpegStateCreate", api->state_create);
+  library.Find("nvjpegJpegStateDestroy", api->state_destroy);
+  library.Find("nvjpegJpegStreamCreate", api->stream_create);
+  library.Find("nvjpegJpegStreamDestroy", api->stream_destroy);
+  library.Find("nvjpegJpegStreamParse", api->stream_parse);
+  library.Find("nvjpegJpegStreamParseHeader", api->stream_parse_header);
+  library.Find("nvjpegDecodeBatchedSupported", api->batched_supported);
+  library.Find("nvjpegDecodeBatchedInitialize", api->batched_initialize);
+  library.Find("nvjpegDecodeBatched", api->batched_decode);
+  library.Find("nvjpegDecoderCreate", api->decoder_create);
+  library.Find("nvjpegDecoderDestroy", api->decoder_destroy);
+  library.Find("nvjpegDecoderStateCreate", api->decoder_state_create);
+  library.Find("nvjpegDecoderJpegSupported", api->decoder_supported);
+  library.Find("nvjpegDecodeParamsCreate", api->params_create);
+  library.Find("nvjpegDecodeParamsDestroy", api->params_destroy);
+  library.Find("nvjpegDecodeParamsSetOutputFormat", api->params_set_format);
+  library.Find("nvjpegBufferPinnedCreate", api->pinned_buffer_create);
+  library.Find("nvjpegBufferPinnedDestroy", api->pinned_buffer_destroy);
+  library.Find("nvjpegBufferDeviceCreate", api->device_buffer_create);
+  library.Find("nvjpegBufferDeviceDestroy", api->device_buffer_destroy);
+  library.Find("nvjpegStateAttachPinnedBuffer", api->attach_pinned_buffer);
+  library.Find("nvjpegStateAttachDeviceBuffer", api->attach_device_buffer);
+  library.Find("nvjpegDecodeJpegHost", api->decode_host);
+  library.Find("nvjpegDecodeJpegTransferToDevice", api->decode_transfer);
+  library.Find("nvjpegDecodeJpegDevice", api->decode_device);
+  DLA_RETURN_IF_ERROR(library.status());
   return api.release();
 }
 

@@ -7,13 +7,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "model/cuda/dynamic_library.h"
 #include "model/status_macros.h"
 
 namespace dla::cuda {
 namespace {
-
-constexpr char kLibrary[] = "libnvrtc.so.13";
 
 struct OpaqueProgram;
 using Program = OpaqueProgram*;
@@ -51,41 +49,24 @@ struct Nvrtc::Functions {
 };
 
 absl::StatusOr<Nvrtc> Nvrtc::Load(absl::Span<const std::string> folders) {
-  std::vector<std::string> paths = {kLibrary};
-  for (const std::string& folder : folders) paths.push_back(absl::StrCat(folder, "/", kLibrary));
-  void* library = nullptr;
-  for (const std::string& path : paths) {
-    library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-  }
-  if (library == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("no ", kLibrary, " (", absl::StrJoin(paths, ", "),
-                     "); install PyPI's nvidia-cuda-nvrtc or CUDA 13's NVRTC"));
-  }
+  DLA_ASSIGN_OR_RETURN(DynamicLibrary library,
+                       DynamicLibrary::Open("libnvrtc.so.13", folders,
+                                            "install PyPI's nvidia-cuda-nvrtc or CUDA 13's NVRTC"));
   auto functions = std::make_shared<Functions>();
-  const char* missing = nullptr;
-  const auto find = [&](const char* name, auto& function) {
-    void* symbol = dlsym(library, name);
-    if (symbol == nullptr) missing = name;
-    function = reinterpret_cast<std::decay_t<decltype(function)>>(symbol);
-  };
-  find("nvrtcVersion", functions->version);
-  find("nvrtcCreateProgram", functions->create);
-  find("nvrtcDestroyProgram", functions->destroy);
-  find("nvrtcCompileProgram", functions->compile);
-  find("nvrtcGetProgramLogSize", functions->log_size);
-  find("nvrtcGetProgramLog", functions->log);
-  find("nvrtcGetCUBINSize", functions->cubin_size);
-  find("nvrtcGetCUBIN", functions->cubin);
-  find("nvrtcGetPTXSize", functions->ptx_size);
-  find("nvrtcGetPTX", functions->ptx);
-  find("nvrtcGetNumSupportedArchs", functions->arch_count);
-  find("nvrtcGetSupportedArchs", functions->archs);
-  find("nvrtcGetErrorString", functions->error);
-  if (missing != nullptr) {
-    return absl::NotFoundError(absl::StrCat(kLibrary, " has no ", missing));
-  }
+  library.Find("nvrtcVersion", functions->version);
+  library.Find("nvrtcCreateProgram", functions->create);
+  library.Find("nvrtcDestroyProgram", functions->destroy);
+  library.Find("nvrtcCompileProgram", functions->compile);
+  library.Find("nvrtcGetProgramLogSize", functions->log_size);
+  library.Find("nvrtcGetProgramLog", functions->log);
+  library.Find("nvrtcGetCUBINSize", functions->cubin_size);
+  library.Find("nvrtcGetCUBIN", functions->cubin);
+  library.Find("nvrtcGetPTXSize", functions->ptx_size);
+  library.Find("nvrtcGetPTX", functions->ptx);
+  library.Find("nvrtcGetNumSupportedArchs", functions->arch_count);
+  library.Find("nvrtcGetSupportedArchs", functions->archs);
+  library.Find("nvrtcGetErrorString", functions->error);
+  DLA_RETURN_IF_ERROR(library.status());
   int major = 0, minor = 0;
   if (functions->version(&major, &minor) == kSuccess) {
     LoadBuiltins(reinterpret_cast<void*>(functions->version), major, minor);

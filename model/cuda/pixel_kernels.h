@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "model/gpu/element.h"
 #include "model/gpu/resize_plan.h"
 #include "model/normalize.h"
 
@@ -18,7 +19,7 @@ namespace dla::cuda {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
-enum class Element { kFp16, kBf16, kFp32 };
+using gpu::Element;
 
 // A tensor [photos, height, width, channels] on the device, 16-byte aligned. A vector of 16 bytes
 // holds 8 channels of 16 bits or 4 of 32.

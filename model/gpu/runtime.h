@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/folded_conv.h"
+#include "model/gpu/element.h"
 #include "model/gpu/jpeg_decoder.h"
 #include "model/input_spec.h"
 #include "model/layout.h"
@@ -34,8 +35,6 @@ struct DeviceInfo {
   std::string capability;  // "9.0"
   int64_t memory_bytes = 0;
 };
-
-enum class GpuElement { kFp16, kBf16, kFp32 };
 
 // What Lane::Wait gives, in the host's memory, until the lane's next CopyIn. Row i is photo i.
 struct Results {
@@ -106,7 +105,7 @@ class Runtime {
                                                               const NetworkLayout& layout,
                                                               TensorSource source,
                                                               const InputSpec& input,
-                                                              GpuElement element) = 0;
+                                                              Element element) = 0;
 
   // Decoders of JPEGs on these devices, in turn, for so many threads at a time: one for each way
   // that the cards know. UNIMPLEMENTED: none knows any. NOT_FOUND: the library for it is not

@@ -8,7 +8,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "model/dla_model.h"
 #include "model/gpu/plugin.h"
 #include "model/top_k.h"
@@ -26,14 +25,6 @@ const absl::StatusOr<gpu::Runtime*>& Cards() {
   static const auto* const runtime =
       new absl::StatusOr<gpu::Runtime*>(gpu::LoadRuntime(DLA_CUDA_PLUGIN));
   return *runtime;
-}
-
-std::vector<std::vector<uint8_t>> MakePhotos(int count, int height, int width) {
-  std::vector<std::vector<uint8_t>> photos;
-  for (int i = 0; i < count; ++i) {
-    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
-  }
-  return photos;
 }
 
 std::vector<PhotoInput> Inputs(const std::vector<std::vector<uint8_t>>& photos) {
@@ -74,7 +65,7 @@ class CudaModelTest : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(CudaModelTest, AgreesWithTheReferenceInEveryPrecision) {
-  const auto photos = MakePhotos(5, 224, 224);
+  const auto photos = MakeFormulaPhotos(5, 224, 224);
   const BatchOutput expected = Classify(*Reference(224, 224), Inputs(photos));
   struct Case {
     const char* name;
@@ -100,7 +91,7 @@ TEST_P(CudaModelTest, TakesOddSizesAndEveryBatchOfItsLadder) {
     int height, width;
   };
   for (const Size size : {Size{96, 160}, Size{223, 223}}) {
-    const auto photos = MakePhotos(11, size.height, size.width);
+    const auto photos = MakeFormulaPhotos(11, size.height, size.width);
     const BatchOutput expected = Classify(*Reference(size.height, size.width), Inputs(photos));
     const auto model = Load(size.height, size.width, {.device = "cuda:0", .max_batch = 6});
     for (size_t count = 1; count <= photos.size(); ++count) {
@@ -115,7 +106,7 @@ TEST_P(CudaModelTest, TakesOddSizesAndEveryBatchOfItsLadder) {
 
 TEST_P(CudaModelTest, PutsClassesInOrderAsTheProcessorDoes) {
   const auto model = Load(224, 224, {.device = "cuda:0", .max_batch = 4});
-  const BatchOutput found = Classify(*model, Inputs(MakePhotos(3, 224, 224)));
+  const BatchOutput found = Classify(*model, Inputs(MakeFormulaPhotos(3, 224, 224)));
   ASSERT_GT(found.top_k, 0);
   for (int photo = 0; photo < 3; ++photo) {
     const absl::Span<const float> logits = found.logits;
@@ -137,7 +128,7 @@ class CudaServingTest : public CudaModelTest {};
 
 TEST_P(CudaServingTest, ManyThreadsGetTheirOwnAnswers) {
   const auto model = Load(224, 224, {.device = "cuda", .replicas = 2, .max_batch = 8});
-  const auto photos = MakePhotos(24, 224, 224);
+  const auto photos = MakeFormulaPhotos(24, 224, 224);
   const BatchOutput expected = Classify(*model, Inputs(photos));
   const absl::Span<const float> all = expected.logits;
   std::vector<std::thread> threads;
@@ -158,7 +149,7 @@ TEST_P(CudaServingTest, ManyThreadsGetTheirOwnAnswers) {
 
 TEST_P(CudaServingTest, TakesPhotosThatCallersNormalised) {
   const auto model = Load(224, 224, {.device = "cuda:0", .max_batch = 4});
-  const auto photos = MakePhotos(3, 224, 224);
+  const auto photos = MakeFormulaPhotos(3, 224, 224);
   const std::vector<float> normalized = NormalizeFormulaPhoto(photos[1], model->info().input);
   const BatchOutput expected = Classify(*model, Inputs(photos));
   const BatchOutput found = Classify(
@@ -168,7 +159,7 @@ TEST_P(CudaServingTest, TakesPhotosThatCallersNormalised) {
 
 TEST_P(CudaServingTest, ReadsPhotosFromPinnedMemory) {
   const auto model = Load(224, 224, {.device = "cuda:0", .max_batch = 4});
-  const auto photos = MakePhotos(4, 224, 224);
+  const auto photos = MakeFormulaPhotos(4, 224, 224);
   std::vector<Pixels> pinned;
   std::vector<PhotoInput> inputs;
   for (const auto& photo : photos) {
@@ -180,7 +171,7 @@ TEST_P(CudaServingTest, ReadsPhotosFromPinnedMemory) {
 
 TEST_P(CudaServingTest, LoadsAndUnloadsBesideAModelThatRuns) {
   const auto busy = Load(224, 224, {.device = "cuda:0", .max_batch = 8});
-  const auto photos = MakePhotos(8, 224, 224);
+  const auto photos = MakeFormulaPhotos(8, 224, 224);
   const BatchOutput expected = Classify(*busy, Inputs(photos));
   std::atomic<bool> stop = false;
   std::thread thread([&] {
@@ -189,7 +180,7 @@ TEST_P(CudaServingTest, LoadsAndUnloadsBesideAModelThatRuns) {
   });
   for (int i = 0; i < 3; ++i) {
     const auto other = Load(96, 160, {.device = "cuda:0", .max_batch = 4});
-    Classify(*other, Inputs(MakePhotos(4, 96, 160)));
+    Classify(*other, Inputs(MakeFormulaPhotos(4, 96, 160)));
   }
   stop = true;
   thread.join();

@@ -198,7 +198,7 @@ absl::StatusOr<std::unique_ptr<gpu::DeviceNetwork>> FakeRuntime::Load(int device
                                                                       const NetworkLayout& layout,
                                                                       TensorSource source,
                                                                       const InputSpec& input,
-                                                                      gpu::GpuElement) {
+                                                                      gpu::Element) {
   if (cards_[device]->lost) return Lost();
   FakeCompute compute = make_ ? make_(layout, source, input)
                               : FirstByteCompute(layout.num_classes, layout.embedding_size);

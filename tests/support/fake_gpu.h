@@ -55,7 +55,7 @@ class FakeRuntime : public gpu::Runtime {
   absl::StatusOr<std::unique_ptr<gpu::DeviceNetwork>> Load(int device, const NetworkLayout& layout,
                                                            TensorSource source,
                                                            const InputSpec& input,
-                                                           gpu::GpuElement element) override;
+                                                           gpu::Element element) override;
   absl::StatusOr<std::shared_ptr<void>> AllocatePinned(size_t bytes) override;
 
   FakeCard& card(int index) { return *cards_[index]; }

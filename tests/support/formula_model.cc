@@ -112,6 +112,14 @@ FormulaTensors MakeFormulaTensors(absl::string_view architecture, int num_classe
   return tensors;
 }
 
+std::vector<std::vector<uint8_t>> MakeFormulaPhotos(int count, int height, int width) {
+  std::vector<std::vector<uint8_t>> photos;
+  for (int i = 0; i < count; ++i) {
+    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
+  }
+  return photos;
+}
+
 std::vector<uint8_t> MakeFormulaPhoto(absl::string_view name, int height, int width) {
   constexpr int kSquare = 112;
   const RandomBits squares(absl::StrCat(name, ".squares"));

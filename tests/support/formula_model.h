@@ -31,6 +31,8 @@ FormulaTensor MakeFormulaTensor(absl::string_view name, const std::vector<int64_
 
 // height x width x 3 bytes of RGB.
 std::vector<uint8_t> MakeFormulaPhoto(absl::string_view name, int height, int width);
+// "photo0", "photo1", ...
+std::vector<std::vector<uint8_t>> MakeFormulaPhotos(int count, int height, int width);
 
 // The same photo as callers that normalise themselves send it: 3 x height x width values.
 std::vector<float> NormalizeFormulaPhoto(const std::vector<uint8_t>& photo, const InputSpec& spec);

@@ -30,14 +30,6 @@ struct Output {
 
 using Photos = std::vector<std::vector<uint8_t>>;
 
-Photos MakePhotos(int count, int height, int width) {
-  Photos photos;
-  for (int i = 0; i < count; ++i) {
-    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
-  }
-  return photos;
-}
-
 // A variant's network with weights that a formula gives.
 class TestNetwork {
  public:
@@ -98,7 +90,7 @@ TEST_P(CpuNetworkTest, Bf16AgreesWithFloat32AtOddSizesAndBatches) {
     int height, width, batch;
   };
   for (const Case c : {Case{31, 64, 3}, Case{63, 32, 2}, Case{96, 32, 1}}) {
-    const Photos photos = MakePhotos(c.batch, c.height, c.width);
+    const Photos photos = MakeFormulaPhotos(c.batch, c.height, c.width);
     const Output expected = TestNetwork(GetParam(), c.height, c.width, Avx512Kernels()).Run(photos);
     for (const KernelSet* kernels : Bf16Kernels()) {
       SCOPED_TRACE(
@@ -114,7 +106,7 @@ TEST_P(CpuNetworkTest, ThreadsTogetherComputeWhatOneComputesAlone) {
   const TestNetwork network(GetParam(), 64, 31, *FindKernels(Element::kFloat32));
   for (const int batch : {1, 2, 3}) {
     SCOPED_TRACE(batch);
-    const Photos photos = MakePhotos(batch, 64, 31);
+    const Photos photos = MakeFormulaPhotos(batch, 64, 31);
     const Output alone = network.Run(photos);
     for (const int threads : {2, 3}) {
       CpuNetwork::UseThreads(threads);
@@ -128,7 +120,7 @@ TEST_P(CpuNetworkTest, ThreadsTogetherComputeWhatOneComputesAlone) {
 
 // Of 4 photos 2 threads take two each; 3 threads take one after the other together.
 TEST_P(CpuNetworkTest, APhotoThatTheCallerNormalisedGetsTheAnswerOfItsPixels) {
-  const Photos photos = MakePhotos(4, 63, 31);
+  const Photos photos = MakeFormulaPhotos(4, 63, 31);
   std::vector<std::vector<float>> normalized;
   std::vector<PhotoInput> mixed;
   for (size_t i = 0; i < photos.size(); ++i) {
@@ -164,7 +156,7 @@ TEST(CpuNetworkMemoryTest, AResultDoesNotDependOnWhatRanBefore) {
     if (kernels == nullptr) GTEST_SKIP() << "this processor has no AVX-512";
     const TestNetwork network(VariantsToTest().back() == "dla169" ? "dla60_res2net" : "dla46_c", 31,
                               63, *kernels);
-    const Photos photos = MakePhotos(3, 31, 63);
+    const Photos photos = MakeFormulaPhotos(3, 31, 63);
     const Output first = network.Run({photos[0]});
     network.Run({photos[2], photos[1], photos[2]});
     EXPECT_EQ(network.Run({photos[0]}).logits, first.logits);
@@ -174,7 +166,7 @@ TEST(CpuNetworkMemoryTest, AResultDoesNotDependOnWhatRanBefore) {
 TEST(CpuNetworkMemoryTest, RunsAtTheSameTimeDoNotTouchEachOther) {
   if (!HasAvx512()) GTEST_SKIP() << "this processor has no AVX-512";
   const TestNetwork network("dla46_c", 32, 32, Avx512Kernels());
-  const Photos photos = MakePhotos(4, 32, 32);
+  const Photos photos = MakeFormulaPhotos(4, 32, 32);
   std::vector<std::vector<float>> expected;
   for (const auto& photo : photos) expected.push_back(network.Run({photo}).logits);
   std::vector<std::thread> threads;

@@ -53,7 +53,7 @@ class GpuModelTest : public ::testing::Test {
     std::vector<std::unique_ptr<DeviceNetwork>> networks;
     for (const DeviceInfo& device : runtime.devices()) {
       networks.push_back(
-          runtime.Load(device.index, layout, no_weights, info.input, GpuElement::kFp16).value());
+          runtime.Load(device.index, layout, no_weights, info.input, Element::kFp16).value());
     }
     return GpuModel::Make(info, std::move(networks), options, runtime);
   }

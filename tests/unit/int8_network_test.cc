@@ -29,14 +29,6 @@ struct Output {
 
 using Photos = std::vector<std::vector<uint8_t>>;
 
-Photos MakePhotos(int count, int height, int width) {
-  Photos photos;
-  for (int i = 0; i < count; ++i) {
-    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
-  }
-  return photos;
-}
-
 // A variant's first trees with weights that a formula gives, and their quantization.
 class TestModel {
  public:
@@ -148,7 +140,7 @@ TEST_P(Int8NetworkTest, ThreadsAndBatchesComputeWhatOnePhotoAloneDoes) {
   const TestModel& model = Cached(GetParam(), 4);
   for (const Int8Kernels* kernels : AllKernels()) {
     const auto network = model.Make(64, 31, *kernels);
-    const Photos photos = MakePhotos(3, 64, 31);
+    const Photos photos = MakeFormulaPhotos(3, 64, 31);
     Output alone;
     for (const auto& photo : photos) {
       const Output output = model.Run(Photos{photo}, *network);
@@ -213,7 +205,7 @@ TEST(Int8NetworkMemoryTest, AResultDoesNotDependOnWhatRanBefore) {
   const TestModel model("dla46x_c");
   for (const Int8Kernels* kernels : AllKernels()) {
     const auto network = model.Make(31, 63, *kernels);
-    const Photos photos = MakePhotos(3, 31, 63);
+    const Photos photos = MakeFormulaPhotos(3, 31, 63);
     const Output first = model.Run(Photos{photos[0]}, *network);
     model.Run(Photos{photos[2], photos[1], photos[2]}, *network);
     EXPECT_EQ(model.Run(Photos{photos[0]}, *network).logits, first.logits) << kernels->name();

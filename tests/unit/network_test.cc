@@ -15,14 +15,6 @@ namespace {
 
 constexpr int kClasses = 7;
 
-std::vector<std::vector<uint8_t>> MakePhotos(int count, int height, int width) {
-  std::vector<std::vector<uint8_t>> photos;
-  for (int i = 0; i < count; ++i) {
-    photos.push_back(MakeFormulaPhoto(absl::StrCat("photo", i), height, width));
-  }
-  return photos;
-}
-
 BatchOutput Classify(const Model& model, const std::vector<PhotoInput>& photos) {
   BatchOutput output;
   const absl::Status status = model.Run(photos, output);
@@ -65,7 +57,7 @@ TEST_P(NetworkTest, FastEngineAgreesWithTheReferenceAtOddSizesAndBatches) {
   };
   for (const Case c : {Case{223, 223, 3}, Case{96, 160, 1}, Case{32, 32, 5}, Case{31, 64, 9}}) {
     SCOPED_TRACE(absl::StrCat(c.batch, " photos of ", c.height, "x", c.width));
-    const auto photos = MakePhotos(c.batch, c.height, c.width);
+    const auto photos = MakeFormulaPhotos(c.batch, c.height, c.width);
     const BatchOutput reference = Classify(*Load(c.height, c.width, Engine::kReference), photos);
     for (const Engine engine : {Engine::kFast, Engine::kLibTorch}) {
       const BatchOutput fast = Classify(*Load(c.height, c.width, engine), photos);
@@ -78,7 +70,7 @@ TEST_P(NetworkTest, FastEngineAgreesWithTheReferenceAtOddSizesAndBatches) {
 
 TEST_P(NetworkTest, PhotosOfABatchDoNotTouchEachOther) {
   const auto model = Load(64, 96, Engine::kFast);
-  const auto photos = MakePhotos(7, 64, 96);
+  const auto photos = MakeFormulaPhotos(7, 64, 96);
   const BatchOutput together = Classify(*model, photos);
   const size_t embedding_size = model->info().embedding_size;
   for (size_t i = 0; i < photos.size(); ++i) {
@@ -94,7 +86,7 @@ TEST_P(NetworkTest, PhotosOfABatchDoNotTouchEachOther) {
 
 // Not smaller: oneDNN's bf16 convolutions differ from run to run where images have few pixels.
 TEST_P(NetworkTest, APhotoThatTheCallerNormalisedGetsTheAnswerOfItsPixels) {
-  const auto photos = MakePhotos(3, 223, 127);
+  const auto photos = MakeFormulaPhotos(3, 223, 127);
   const InputSpec spec = {.height = 223, .width = 127};
   const std::vector<float> first = NormalizeFormulaPhoto(photos[0], spec);
   const std::vector<float> last = NormalizeFormulaPhoto(photos[2], spec);
