@@ -81,7 +81,7 @@ std::unique_ptr<const Network> MakeInt8Network(const NetworkLayout& layout, Tens
     return std::make_unique<cpu::CpuNetwork>(layout, source, quantization, input, *kernels);
   }
 #endif
-  const QuantizedSource floats(layout, quantization, source);
+  const QuantizedSource floats(layout, input, quantization, source);
   return MakeNetwork(layout, floats, input, dtype, engine, name);
 }
 
@@ -202,7 +202,7 @@ absl::StatusOr<std::unique_ptr<Model>> BuildModel(const ModelFiles& files, const
       DLA_ASSIGN_OR_RETURN(model, BuildOnCpu(files, source, options));
     } else if (files.quantization) {
       // Cards compute with the weights of an int8 folder, and round no activations.
-      const QuantizedSource floats(files.layout, *files.quantization, source);
+      const QuantizedSource floats(files.layout, files.config.input, *files.quantization, source);
       DLA_ASSIGN_OR_RETURN(model,
                            BuildOnCards(MakeInfo(files), files.layout, floats, place, options));
     } else {

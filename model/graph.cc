@@ -115,7 +115,9 @@ std::set<std::string> ValuesRead(const Graph& graph,
   std::set<std::string> names;
   for (const GraphOp& op : graph.ops) {
     if (op.kind != GraphOp::Kind::kConv || !is_int8(op.conv.conv)) continue;
-    for (const GraphInput& input : op.inputs) names.insert(graph.values[input.value].name);
+    for (const GraphInput& input : op.inputs) {
+      if (input.value != 0) names.insert(graph.values[input.value].name);
+    }
     if (op.residual >= 0) names.insert(graph.values[op.residual].name);
   }
   return names;

@@ -50,7 +50,7 @@ struct Graph {
 Graph MakeGraph(const NetworkLayout& layout);
 
 // The values that any convolution reads, as input or residual, for which `is_int8` holds: those
-// that need a step.
+// that need a step. The photo has its own and is not among them.
 std::set<std::string> ValuesRead(const Graph& graph,
                                  absl::FunctionRef<bool(const std::string& conv)> is_int8);
 

@@ -85,7 +85,7 @@ GraphNetwork::GraphNetwork(const NetworkLayout& layout, TensorSource source, con
       if (const auto int8 = quantization->convs.find(op.conv.conv);
           int8 != quantization->convs.end()) {
         convs_.back() = MakeConvTensors(
-            Dequantize(op.conv, int8->second, InputSteps(graph_, op, quantization->steps)));
+            Dequantize(op.conv, int8->second, InputSteps(graph_, op, quantization->steps, input)));
         continue;
       }
     }

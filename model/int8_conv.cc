@@ -54,10 +54,14 @@ float BestScale(absl::Span<const float> values) {
 }  // namespace
 
 std::vector<float> InputSteps(const Graph& graph, const GraphOp& op,
-                              const std::map<std::string, float>& steps) {
+                              const std::map<std::string, float>& steps, const InputSpec& input) {
   std::vector<float> result;
-  for (const GraphInput& input : op.inputs) {
-    result.insert(result.end(), input.channels, steps.at(graph.values[input.value].name));
+  for (const GraphInput& part : op.inputs) {
+    if (part.value == 0) {
+      for (float std : input.std) result.push_back(1 / (255 * std));
+    } else {
+      result.insert(result.end(), part.channels, steps.at(graph.values[part.value].name));
+    }
   }
   return result;
 }

@@ -8,13 +8,15 @@
 #include "absl/types/span.h"
 #include "model/folded_conv.h"
 #include "model/graph.h"
+#include "model/input_spec.h"
 #include "model/quantization.h"
 
 namespace dla {
 
-// What one step of each input channel of a convolution is worth. `steps` has all that it reads.
+// What one step of each input channel of a convolution is worth. `steps` has all that it reads, but
+// for the photo, whose steps follow from `input`.
 std::vector<float> InputSteps(const Graph& graph, const GraphOp& op,
-                              const std::map<std::string, float>& steps);
+                              const std::map<std::string, float>& steps, const InputSpec& input);
 
 // Rounds to nearest with, for each output channel, the scale with which the error in the weights,
 // times the inputs' steps, is least: clipping a few large ones may leave more for all others.

@@ -97,7 +97,7 @@ absl::StatusOr<Quantization> EmbeddedQuantization(const ModelFiles& embedded) {
   DLA_ASSIGN_OR_RETURN(const SafeTensors file, SafeTensors::Parse(bytes, kName));
   DLA_ASSIGN_OR_RETURN(auto steps, ReadSteps(embedded.layout, file, kName));
   auto source = [&](const std::string& name) { return ToFloats(*embedded.checkpoint.Find(name)); };
-  return RoundNetwork(embedded.layout, source, std::move(steps));
+  return RoundNetwork(embedded.layout, source, embedded.config.input, std::move(steps));
 }
 
 }  // namespace dla

@@ -14,6 +14,8 @@ inline constexpr float kMostScale = 1e15F;
 
 // A convolution after its BatchNorm was folded into it, over inputs that are whole numbers q:
 //   scale[o] x sum(weight[o][i] x q[i]) + bias[o]  [+ residual]  [ReLU]
+// In the first convolution q is the photo's byte less 255 x mean, and a step is worth
+// 1 / (255 x std): nothing is lost by that.
 // What one step of each input channel is worth is part of the weights before they are rounded,
 // weight[o][i] = round(w[o][i] x step(i) / scale[o]), so inputs that are joined by channels need
 // not share one step.
@@ -32,7 +34,7 @@ struct Quantization {
   // finite. Results are 0 to 255 where a ReLU follows, else (tree.project) -127 to 127. Pooling
   // keeps the step. In a Bottle2neck the sum that a convolution reads has a step of its own, under
   // that convolution's name with ".input" appended. Every value that a convolution of `convs` reads
-  // has its step here.
+  // has its step here, but for the photo.
   std::map<std::string, float> steps;
 };
 

@@ -63,13 +63,6 @@ absl::StatusOr<std::set<std::string>> Int8Convs(const Graph& graph, const SafeTe
     return absl::InvalidArgumentError(absl::StrCat(
         name, " holds no convolution in I8, though config.json beside it has a \"quantization\""));
   }
-  const std::string& first = graph.ops.front().conv.conv;
-  if (int8.contains(first)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": tensor \"", WeightName(first),
-                     "\" is I8, but the first convolution reads pixels and must be F32, F16 or "
-                     "BF16"));
-  }
   return int8;
 }
 
@@ -127,10 +120,8 @@ absl::StatusOr<std::map<std::string, float>> ReadSteps(const NetworkLayout& layo
                                                        const SafeTensors& file,
                                                        absl::string_view name) {
   const Graph graph = MakeGraph(layout);
-  const std::string& first = graph.ops.front().conv.conv;
   std::vector<TensorSpec> tensors;
-  for (const std::string& value :
-       ValuesRead(graph, [&](const std::string& conv) { return conv != first; })) {
+  for (const std::string& value : ValuesRead(graph, [](const std::string&) { return true; })) {
     tensors.push_back({StepName(value), {}, false, Values::kPositive});
   }
   DLA_RETURN_IF_ERROR(

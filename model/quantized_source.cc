@@ -9,9 +9,9 @@
 
 namespace dla {
 
-QuantizedSource::QuantizedSource(const NetworkLayout& layout, const Quantization& quantization,
-                                 TensorSource source)
-    : graph_(MakeGraph(layout)), quantization_(quantization), source_(source) {}
+QuantizedSource::QuantizedSource(const NetworkLayout& layout, const InputSpec& input,
+                                 const Quantization& quantization, TensorSource source)
+    : graph_(MakeGraph(layout)), input_(input), quantization_(quantization), source_(source) {}
 
 std::vector<float> QuantizedSource::operator()(const std::string& name) const {
   for (const GraphOp& op : graph_.ops) {
@@ -20,7 +20,7 @@ std::vector<float> QuantizedSource::operator()(const std::string& name) const {
     const Int8Conv& conv = found->second;
     const size_t channels = conv.bias.size();
     if (name == absl::StrCat(op.conv.conv, ".weight")) {
-      return Dequantize(op.conv, conv, InputSteps(graph_, op, quantization_.steps)).weight;
+      return Dequantize(op.conv, conv, InputSteps(graph_, op, quantization_.steps, input_)).weight;
     }
     // FoldBatchNorm's factor then is 1.
     if (name == absl::StrCat(op.conv.norm, ".weight")) {
@@ -33,15 +33,15 @@ std::vector<float> QuantizedSource::operator()(const std::string& name) const {
   return source_(name);
 }
 
-Quantization RoundNetwork(const NetworkLayout& layout, TensorSource source,
+Quantization RoundNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
                           std::map<std::string, float> steps) {
   const Graph graph = MakeGraph(layout);
   Quantization result;
   result.steps = std::move(steps);
   for (const GraphOp& op : graph.ops) {
-    if (op.kind != GraphOp::Kind::kConv || &op == &graph.ops.front()) continue;
+    if (op.kind != GraphOp::Kind::kConv) continue;
     result.convs[op.conv.conv] =
-        RoundWeights(FoldBatchNorm(op.conv, source), InputSteps(graph, op, result.steps));
+        RoundWeights(FoldBatchNorm(op.conv, source), InputSteps(graph, op, result.steps, input));
   }
   return result;
 }

@@ -6,6 +6,7 @@
 
 #include "model/folded_conv.h"
 #include "model/graph.h"
+#include "model/input_spec.h"
 #include "model/layout.h"
 #include "model/quantization.h"
 
@@ -16,19 +17,20 @@ namespace dla {
 class QuantizedSource {
  public:
   // `quantization` and `source`, which gives all other tensors, must live as long as this does.
-  QuantizedSource(const NetworkLayout& layout, const Quantization& quantization,
-                  TensorSource source);
+  QuantizedSource(const NetworkLayout& layout, const InputSpec& input,
+                  const Quantization& quantization, TensorSource source);
 
   std::vector<float> operator()(const std::string& name) const;
 
  private:
   const Graph graph_;
+  const InputSpec input_;
   const Quantization& quantization_;
   const TensorSource source_;
 };
 
-// int8 convolutions, all but the first, of float weights and `steps` for all that they read.
-Quantization RoundNetwork(const NetworkLayout& layout, TensorSource source,
+// All convolutions in int8, of float weights and `steps` for all that they read.
+Quantization RoundNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
                           std::map<std::string, float> steps);
 
 }  // namespace dla

@@ -44,7 +44,7 @@ class Quantizer {
         graph_(network_.graph()) {}
 
   absl::StatusOr<QuantizedModel> Run() {
-    quantization_ = RoundNetwork(files_.layout, source_, ChooseSteps());
+    quantization_ = RoundNetwork(files_.layout, source_, files_.config.input, ChooseSteps());
     QuantizedModel result;
     result.layers = Scan();
     for (const LayerCost& layer : result.layers) {
@@ -84,9 +84,7 @@ class Quantizer {
   }
 
   std::map<std::string, float> ChooseSteps() {
-    const std::string& first = graph_.ops.front().conv.conv;
-    const std::set<std::string> names =
-        ValuesRead(graph_, [&](const std::string& conv) { return conv != first; });
+    const std::set<std::string> names = ValuesRead(graph_, [](const std::string&) { return true; });
     std::map<std::string, RangeHistogram> histograms;  // guarded by mutex, like the next
     int64_t done = 0;
     std::mutex mutex;
@@ -132,6 +130,7 @@ class Quantizer {
     const GraphOp& op = graph_.ops[i];
     GraphTensors rounded = values;
     for (const GraphInput& input : op.inputs) {
+      if (input.value == 0) continue;  // the photo's bytes are whole numbers
       rounded[input.value] = Rounded(values[input.value], graph_.values[input.value]);
     }
     if (op.residual >= 0) {
@@ -158,7 +157,8 @@ class Quantizer {
       layers.push_back({op.conv.conv});
       ops.push_back(i);
       convs[i] = MakeConvTensors(
-          Dequantize(op.conv, found->second, InputSteps(graph_, op, quantization_.steps)));
+          Dequantize(op.conv, found->second,
+                     InputSteps(graph_, op, quantization_.steps, files_.config.input)));
     }
     const size_t photos = std::min<size_t>(photos_.size(), options_.scan_photos);
     const int64_t chunks = Chunks(photos);

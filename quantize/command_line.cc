@@ -25,8 +25,8 @@ are held out: on those the int8 model is compared with the float one. Where it d
 not agree (--min-agreement, --min-cosine) nothing is written. Photos that lie in
 folders named as the model's classes also tell the accuracy of both.
 
-The first convolution and the classifier stay float, and so does each layer that
-alone, in int8, does harm; the table tells which. The folder that is written serves
+The classifier stays float, and so does each layer that alone, in int8, does harm;
+the table tells which. The folder that is written serves
 as it is, with eight of the held-out photos as its self-test, which the server runs
 when it loads the model.
 

@@ -25,8 +25,7 @@ std::string ScanText(const std::vector<LayerCost>& layers) {
                           layer.is_int8 ? "" : "  stays float");
     wide += layer.is_int8 ? 0 : 1;
   }
-  absl::StrAppend(&text, layers.size() - wide, " of ", layers.size() + 1,
-                  " convolutions are int8; the first one reads pixels and stays float\n");
+  absl::StrAppend(&text, layers.size() - wide, " of ", layers.size(), " convolutions are int8\n");
   return text;
 }
 

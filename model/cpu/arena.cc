@@ -66,19 +66,26 @@ int64_t Place(std::vector<Life> lives, Plan& plan) {
   return total;
 }
 
-// What the stem's steps read, one behind the other. The first strip takes the most rows: it keeps
-// none of an earlier one.
+// What a step of the stem reads for these rows of its output, behind all strips so far. Returns the
+// rows.
+RowRange PlaceStrip(const Step& step, RowRange rows, Plan& plan) {
+  Value& value = plan.values[step.inputs.front()];
+  rows = step.InputRows(rows);
+  value.strip_rows = rows.size();
+  value.offset = plan.strip_bytes;
+  // Zeros before the first row; tiles read up to two rows and 32 pixels beyond the last one.
+  const PlaneGeometry& geometry = value.geometry;
+  const int64_t cells = geometry.left + int64_t{rows.size() + 2} * geometry.pitch() + 32;
+  plan.strip_bytes += (cells * value.cell_bytes() + 63) / 64 * 64;
+  return rows;
+}
+
+// The first strip takes the most rows: it keeps none of an earlier one.
 void PlaceStrips(Plan& plan) {
   RowRange rows{0, kStripRows};
   for (int i = plan.stem_steps - 1; i >= 0; --i) {
-    Value& value = plan.values[plan.steps[i].inputs.front()];
-    rows = plan.steps[i].InputRows(rows);
-    value.strip_rows = rows.size();
-    value.offset = plan.strip_bytes;
-    // Zeros before the first row; tiles read up to two rows and 32 pixels beyond the last one.
-    const PlaneGeometry& geometry = value.geometry;
-    const int64_t cells = geometry.left + int64_t{rows.size() + 2} * geometry.pitch() + 32;
-    plan.strip_bytes += (cells * value.cell_bytes() + 63) / 64 * 64;
+    if (plan.from_bytes && i + 1 == plan.bytes_steps) PlaceStrip(*plan.from_bytes, rows, plan);
+    rows = PlaceStrip(plan.steps[i], rows, plan);
   }
 }
 

@@ -144,7 +144,7 @@ CpuNetwork::CpuNetwork(const NetworkLayout& layout, TensorSource source,
                        const Quantization& quantization, const InputSpec& input,
                        const Int8Kernels& kernels)
     : kernels_(kernels.wide()),
-      plan_(MakeInt8Plan(layout, source, quantization, input.height, input.width, kernels)),
+      plan_(MakeInt8Plan(layout, source, quantization, input, kernels)),
       stem_(input, plan_),
       features_(layout.embedding_size),
       fc_weight_(source("fc.weight")),

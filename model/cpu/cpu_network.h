@@ -25,8 +25,8 @@ class CpuNetwork final : public Network {
  public:
   CpuNetwork(const NetworkLayout& layout, TensorSource source, const InputSpec& input,
              const KernelSet& kernels);
-  // In int8. `source` gives the first convolution, the classifier and what the quantization leaves
-  // out; which fits the layout and the contract in quantization.h.
+  // In int8. `source` gives the classifier and what the quantization leaves out; which fits the
+  // layout and the contract in quantization.h.
   CpuNetwork(const NetworkLayout& layout, TensorSource source, const Quantization& quantization,
              const InputSpec& input, const Int8Kernels& kernels);
   ~CpuNetwork() override;

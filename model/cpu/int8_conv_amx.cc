@@ -10,9 +10,9 @@
 #include "model/cpu/int8_magic.h"
 #include "model/cpu/prefetch.h"
 
-#define DLA_AMX          \
-  __attribute__((target( \
-      "amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")))
+#define DLA_AMX   \
+  __attribute__(( \
+      target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")))
 #define DLA_AMX_INLINE DLA_AMX __attribute__((always_inline)) inline
 
 namespace dla::cpu {
@@ -20,14 +20,6 @@ namespace {
 
 constexpr int kTileBytes = 1024;
 constexpr int kTapBytes = 2 * kTileBytes;
-
-// Of tile registers, whose numbers are part of the instruction.
-#define DLA_PRODUCT(sums, pixels, weights) \
-  if constexpr (kKind == Kind::kBf16) {    \
-    _tile_dpbf16ps(sums, pixels, weights); \
-  } else {                                 \
-    _tile_dpbusd(sums, pixels, weights);   \
-  }
 
 // Two tiles that were multiplied and wait to be finished while the next two are.
 struct Waiting {
@@ -88,17 +80,12 @@ class AmxInt8Kernel final : public ConvKernel {
                     after.weights + static_cast<int64_t>(after.taps.size()) * kTapBytes,
                     tiles / 2 * static_cast<int64_t>(panel.taps.size()));
       for (const ConvPiece& piece : pieces) {
-        if (shape_.in_wide) {
-          RunPanel<Int8Store::kBytes, false, Kind::kBf16>(piece.buffers, piece.tiles, panel, next);
-          continue;
-        }
-        WithStore(panel.store, piece.buffers.residuals != nullptr,
-                  [&]<Int8Store kStore, bool kResidual> {
-                    panel.is_magic ? RunPanel<kStore, kResidual, Kind::kMagic>(
-                                         piece.buffers, piece.tiles, panel, next)
-                                   : RunPanel<kStore, kResidual, Kind::kPlain>(
-                                         piece.buffers, piece.tiles, panel, next);
-                  });
+        WithStore(
+            panel.store, piece.buffers.residuals != nullptr, [&]<Int8Store kStore, bool kResidual> {
+              panel.is_magic
+                  ? RunPanel<kStore, kResidual, true>(piece.buffers, piece.tiles, panel, next)
+                  : RunPanel<kStore, kResidual, false>(piece.buffers, piece.tiles, panel, next);
+            });
       }
     }
   }
@@ -115,10 +102,7 @@ class AmxInt8Kernel final : public ConvKernel {
     Int8Store store;
   };
 
-  void PackBf16(const Int8Panel& from);
-  // kBf16: windows are, and sums are floats.
-  enum class Kind { kPlain, kMagic, kBf16 };
-  template <Int8Store kStore, bool kResidual, Kind kKind>
+  template <Int8Store kStore, bool kResidual, bool kMagic>
   DLA_AMX void RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                         const Panel& panel, Prefetch& next) const;
 
@@ -139,10 +123,9 @@ AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
                 .residual_halves = from.residual_halves,
                 .store = StoreOf(spec, from)};
     panel.is_magic =
-        spec.target == Element::kInt8 && !spec.in_wide &&
+        spec.target == Element::kInt8 &&
         OrderMagicTerms(from, spec.residual_cell > 0, spec.residual_factor, panel.magic);
-    if (spec.in_wide) PackBf16(from);
-    for (size_t tap = 0; !spec.in_wide && tap < from.taps.size(); ++tap) {
+    for (size_t tap = 0; tap < from.taps.size(); ++tap) {
       const int8_t* const window = from.weights.data() + tap * kWindow * kPanelOutputs;
       for (const bool high : {false, true}) {
         for (int k = 0; k < kWindow; k += 4) {
@@ -158,36 +141,16 @@ AmxInt8Kernel::AmxInt8Kernel(const Int8ConvSpec& spec) : shape_(spec) {
   }
 }
 
-void AmxInt8Kernel::PackBf16(const Int8Panel& from) {
-  for (size_t tap = 0; tap < from.taps.size(); ++tap) {
-    const float* const window = from.wide_weights.data() + tap * kCell * kPanelOutputs;
-    for (const bool high : {false, true}) {
-      for (int k = 0; k < kCell; k += 2) {
-        for (int column = 0; column < 16; ++column) {
-          for (int i = 0; i < 2; ++i) {
-            const float weight = window[(k + i) * kPanelOutputs + OutputOfColumn(column, high)];
-            const auto bits = std::bit_cast<uint32_t>(weight);
-            const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-            weights_.push_back(static_cast<int8_t>(rounded));
-            weights_.push_back(static_cast<int8_t>(rounded >> 8));
-          }
-        }
-      }
-    }
-  }
-}
-
-template <Int8Store kStore, bool kResidual, AmxInt8Kernel::Kind kKind>
+template <Int8Store kStore, bool kResidual, bool kMagic>
 void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelTile> tiles,
                              const Panel& panel, Prefetch& next) const {
   const TapPointers taps = PointersOf(buffers, panel.taps);
   const Int8Target target = TargetOf(buffers, shape_, panel);
   const auto finisher = [&]() DLA_AMX __attribute__((always_inline)) {
-    if constexpr (kKind == Kind::kMagic) {
+    if constexpr (kMagic) {
       return MagicFinisher<kStore, kResidual>(panel.magic, shape_.residual_factor);
     } else {
-      return Int8Finisher<kStore, kResidual, kKind == Kind::kBf16>(
-          panel.terms, shape_.residual_factor, shape_.relu);
+      return Int8Finisher<kStore, kResidual>(panel.terms, shape_.residual_factor, shape_.relu);
     }
   }
   ();
@@ -204,7 +167,7 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
     const bool is_pair = i + 1 < tiles.size();
     const int64_t first = tiles[i].source * int64_t{shape_.source_cell};
     const int64_t second = is_pair ? tiles[i + 1].source * int64_t{shape_.source_cell} : first;
-    if constexpr (kKind == Kind::kMagic) {
+    if constexpr (kMagic) {
       _tile_loadd(0, panel.magic.start[0], 0);
       _tile_loadd(1, panel.magic.start[1], 0);
       _tile_loadd(2, panel.magic.start[0], 0);
@@ -220,12 +183,12 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
       next.Some();
       _tile_loadd(6, w, 64);
       _tile_loadd(4, tap + first, step);
-      DLA_PRODUCT(0, 4, 6);
+      _tile_dpbusd(0, 4, 6);
       _tile_loadd(7, w + kTileBytes, 64);
-      DLA_PRODUCT(1, 4, 7);
+      _tile_dpbusd(1, 4, 7);
       _tile_loadd(5, tap + second, step);
-      DLA_PRODUCT(2, 5, 6);
-      DLA_PRODUCT(3, 5, 7);
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
       w += kTapBytes;
       waiting.Some(finisher, target, taps.size());
     }
@@ -244,7 +207,6 @@ void AmxInt8Kernel::RunPanel(const ConvBuffers& buffers, absl::Span<const PixelT
 
 class AmxInt8KernelSet final : public Int8Kernels {
  public:
-  bool makes_wide_convs() const override { return true; }
   const char* name() const override { return "amx-int8"; }
   const KernelSet& wide() const override { return AmxKernels(); }
   std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const override {

@@ -34,8 +34,7 @@ struct Int8Half {
 //   y = factor x sum(weights x window) + term  [+ residual_factor x byte of the residual]
 struct Int8Panel {
   std::vector<Int8Tap> taps;
-  std::vector<int8_t> weights;      // [taps][64 bytes of the window][32 outputs]
-  std::vector<float> wide_weights;  // [taps][32 numbers of the window][32 outputs], instead
+  std::vector<int8_t> weights;  // [taps][64 bytes of the window][32 outputs]
   std::array<float, kPanelOutputs> factor{};
   std::array<float, kPanelOutputs> term{};
   std::array<Int8Half, 2> halves;
@@ -46,7 +45,6 @@ struct Int8Panel {
 // below 2^31. Otherwise the ReLU is applied and y is stored in 32-bit floats or bf16.
 struct Int8ConvSpec {
   std::vector<Int8Panel> panels;
-  bool in_wide = false;  // windows are cells of the wide type, as the first convolution's are
   int source_cell = 0;   // bytes, in which tiles count
   int source_bytes = 0;  // from one unit's first pixel to the next one's
   int target_cell = 0;
@@ -85,8 +83,6 @@ class Int8Kernels {
   virtual const char* name() const = 0;       // "amx-int8", "vnni-int8"
   virtual const KernelSet& wide() const = 0;  // for the convolutions that are not in int8
   virtual std::unique_ptr<const ConvKernel> MakeConv(const Int8ConvSpec& spec) const = 0;
-  // Whether that takes windows in the wide type.
-  virtual bool makes_wide_convs() const { return false; }
 };
 
 std::unique_ptr<const ConvKernel> MakeNarrowKernel(const NarrowSpec& spec);

@@ -85,9 +85,8 @@ DLA_INT8_INLINE void StoreBytes(const Int8Target& target, int64_t at, __m256i by
   }
 }
 
-// Finishes a tile's units in pairs. kResidual: bytes are added. kFloatSums: the sums' bits are
-// those of floats.
-template <Int8Store kStore, bool kResidual, bool kFloatSums = false>
+// Finishes a tile's units in pairs. kResidual: bytes are added.
+template <Int8Store kStore, bool kResidual>
 class Int8Finisher {
  public:
   DLA_INT8_INLINE Int8Finisher(const Int8Terms& terms, float residual_factor, bool relu)
@@ -144,9 +143,7 @@ class Int8Finisher {
   }
 
   DLA_INT8_INLINE static __m512 Scale(const int32_t* sums, __m512 factor, __m512 term) {
-    const __m512i bits = _mm512_load_si512(sums);
-    return _mm512_fmadd_ps(kFloatSums ? _mm512_castsi512_ps(bits) : _mm512_cvtepi32_ps(bits),
-                           factor, term);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), factor, term);
   }
 
   DLA_INT8_INLINE void AddResidual(const Int8Target& target, int64_t at, __m512& low,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/cpu/int8_weights.h"
+#include "model/cpu/photo_bytes.h"
 #include "model/cpu/plan.h"
 #include "model/cpu/plan_builder.h"
 #include "model/graph.h"
@@ -20,16 +21,17 @@ using Part = std::pair<int, int>;
 class Int8Builder : public PlanBuilder {
  public:
   Int8Builder(const NetworkLayout& layout, TensorSource source, const Quantization& quantization,
-              const Int8Kernels& kernels)
+              const InputSpec& input, const Int8Kernels& kernels)
       : PlanBuilder(source, kernels.wide()),
+        input_(input),
         int8_kernels_(kernels),
         quantization_(quantization),
         graph_(MakeGraph(layout)),
         stem_(layout.stem.size()) {
     for (const GraphOp& op : graph_.ops) {
-      for (const GraphInput& input : op.inputs) {
-        readers_[{input.value, input.first_channel}].push_back(&op);
-        channels_[{input.value, input.first_channel}] = input.channels;
+      for (const GraphInput& from : op.inputs) {
+        readers_[{from.value, from.first_channel}].push_back(&op);
+        channels_[{from.value, from.first_channel}] = from.channels;
       }
     }
     for (size_t i = stem_; i < graph_.ops.size(); ++i) {
@@ -42,8 +44,8 @@ class Int8Builder : public PlanBuilder {
     }
   }
 
-  Plan Build(int height, int width) {
-    StemIsInt8() ? Int8Stem(height, width) : WideStem(height, width);
+  Plan Build() {
+    StemIsInt8() ? Int8Stem() : WideStem();
     for (size_t i = stem_; i < graph_.ops.size(); ++i) {
       const GraphOp& op = graph_.ops[i];
       switch (op.kind) {
@@ -124,61 +126,67 @@ class Int8Builder : public PlanBuilder {
     return true;
   }
 
-  // The first convolution is wide; what it puts out becomes int8 at once.
-  void Int8Stem(int height, int width) {
+  // What the first convolution puts out becomes bytes at once.
+  void Int8Stem() {
     const GraphOp& first = graph_.ops.front();
-    const bool at_once = int8_kernels_.makes_wide_convs();
-    const int photo = at_once ? AddPixels(height, width) : AddPhoto(height, width);
-    const FoldedConv conv = FoldBatchNorm(first.conv, source_);
     const Part part{first.output, 0};
-    const Value to = Int8Value(part, {height, width});
-    const int pairs = at_once ? photo : StemConv(conv, photo, true, width);
+    const Value to = Int8Value(part, {input_.height, input_.width});
+    const int pairs = StemConv(RealWeights(first), AddPhoto(input_.height, input_.width),
+                               /*first=*/true, input_.width);
     const Value from = plan_.values[pairs];
     Step step{Step::Kind::kConv, {pairs}};
-    if (at_once) {
-      step.kernel = int8_kernels_.MakeConv(
-          MakeFirstInt8ConvSpec(conv, from.geometry, to.cell_channels, StepOf(part.first)));
-      step.rows_below = first.conv.kernel / 2;
-    } else {
-      step.kernel = MakeNarrowKernel({from.element,
-                                      {{Int8Half{0, 0}, Int8Half{0, to.cell_channels}}},
-                                      to.cell_channels,
-                                      2 * to.cell_channels,
-                                      1 / StepOf(part.first),
-                                      0});
-    }
-    step.tiles = TilesInColumns(
-        {height, (width + 1) / 2, from.geometry.pitch(), at_once ? 2 : 1, to.geometry.pitch(), 2},
-        kernels_.tile_pixels());
-    step.clears_row_ends = width % 2 != 0;
+    step.kernel = MakeNarrowKernel({from.element,
+                                    {{Int8Half{0, 0}, Int8Half{0, to.cell_channels}}},
+                                    to.cell_channels,
+                                    2 * to.cell_channels,
+                                    1 / StepOf(part.first),
+                                    0});
+    step.tiles = StemTiles(from.geometry.pitch(), 1, to);
+    step.clears_row_ends = input_.width % 2 != 0;
     int8_[part] = AddStep(std::move(step), to);
+    if (IsInt8(first) && PhotoBytes::Fit(input_)) ReadBytes(first, int8_[part]);
     for (size_t i = 1; i < stem_; ++i) AddInt8Conv(graph_.ops[i]);
     plan_.stem_steps = static_cast<int>(plan_.steps.size());
   }
 
-  // The photo as MakeFirstInt8ConvSpec has it: the last window of a row reads up to 5 pixels beyond
-  // it, the first one of the next 3 before.
-  int AddPixels(int height, int width) {
-    Value photo = WideValue({height, width + 7, /*top=*/3, /*bottom=*/3, /*left=*/3}, kPixelValues);
-    photo.geometry.align = 1;
-    photo.cell_channels = kPixelValues;
-    return AddValue(photo);
+  // Has the first convolution be in whole numbers, to what the steps so far put out, where a photo
+  // comes as bytes.
+  void ReadBytes(const GraphOp& first, int output) {
+    const PlaneGeometry from = PhotoBytes::Geometry(input_);
+    const Value to = plan_.values[output];
+    Step step{Step::Kind::kConv, {AddValue({from, 3, false, Element::kInt8, kPhotoCell})}};
+    step.output = output;
+    step.kernel = int8_kernels_.MakeConv(MakeFirstInt8ConvSpec(
+        first.conv, quantization_.convs.at(first.conv.conv), input_, StepOf(first.output)));
+    step.tiles = StemTiles(from.pitch(), 2, to);
+    step.rows_below = first.conv.kernel / 2;
+    step.clears_row_ends = input_.width % 2 != 0;
+    plan_.bytes_steps = static_cast<int>(plan_.steps.size());
+    plan_.from_bytes = std::move(step);
   }
 
-  void WideStem(int height, int width) {
-    int x = AddPhoto(height, width);
+  // Of pairs of the output's pixels.
+  std::vector<PixelTile> StemTiles(int source_pitch, int source_step, const Value& to) const {
+    return TilesInColumns(
+        {input_.height, (input_.width + 1) / 2, source_pitch, source_step, to.geometry.pitch(), 2},
+        kernels_.tile_pixels());
+  }
+
+  void WideStem() {
+    int x = AddPhoto(input_.height, input_.width);
     for (size_t i = 0; i < stem_; ++i) {
       const GraphOp& op = graph_.ops[i];
-      x = StemConv(i > 0 && IsInt8(op) ? Dequantized(op) : FoldBatchNorm(op.conv, source_), x,
-                   i == 0, width);
+      x = StemConv(RealWeights(op), x, i == 0, input_.width);
       wide_[{op.output, 0}] = x;
     }
     plan_.stem_steps = static_cast<int>(plan_.steps.size());
   }
 
-  FoldedConv Dequantized(const GraphOp& op) const {
+  // For wider kernels.
+  FoldedConv RealWeights(const GraphOp& op) const {
+    if (!IsInt8(op)) return FoldBatchNorm(op.conv, source_);
     return Dequantize(op.conv, quantization_.convs.at(op.conv.conv),
-                      InputSteps(graph_, op, quantization_.steps));
+                      InputSteps(graph_, op, quantization_.steps, input_));
   }
 
   void AddInt8Conv(const GraphOp& op) {
@@ -327,6 +335,7 @@ class Int8Builder : public PlanBuilder {
     return AddStep(std::move(step), to);
   }
 
+  const InputSpec input_;
   const Int8Kernels& int8_kernels_;
   const Quantization& quantization_;
   const Graph graph_;
@@ -340,9 +349,9 @@ class Int8Builder : public PlanBuilder {
 }  // namespace
 
 Plan MakeInt8Plan(const NetworkLayout& layout, TensorSource source,
-                  const Quantization& quantization, int height, int width,
+                  const Quantization& quantization, const InputSpec& input,
                   const Int8Kernels& kernels) {
-  return Int8Builder(layout, source, quantization, kernels).Build(height, width);
+  return Int8Builder(layout, source, quantization, input, kernels).Build();
 }
 
 }  // namespace dla::cpu

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "model/cpu/conv_weights.h"
+#include "model/cpu/photo_bytes.h"
 
 namespace dla::cpu {
 namespace {
@@ -110,27 +110,47 @@ std::array<Int8Half, 2> HalvesOf(int channel, int cell) {
   return {Int8Half{channel / cell, channel % cell}, Int8Half{second / cell, second % cell}};
 }
 
-Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& photo,
-                                   int target_cell, float step) {
-  const ConvSpec wide = WindowConvSpec(conv, photo);
+Int8ConvSpec MakeFirstInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
+                                   const InputSpec& input, float step) {
+  constexpr int kUnitPixels = 2;
+  constexpr int kRowBytes = kPhotoCell / 2;
+  const int kernel = layout.kernel;
   Int8ConvSpec spec;
-  spec.in_wide = true;
-  // Windows of 8 pixels, of which the next one shares 6.
-  constexpr int kPixelBytes = 2 * kPixelValues;
-  spec.source_cell = kPixelBytes;
-  spec.source_bytes = 2 * kPixelBytes;
-  spec.target_cell = target_cell;
-  spec.target_bytes = 2 * target_cell;
+  spec.source_cell = kPhotoCell;
+  spec.source_bytes = kUnitPixels * kPhotoCell;
+  spec.target_cell = kHalfOutputs;
+  spec.target_bytes = kUnitPixels * kHalfOutputs;
   Int8Panel panel;
-  for (const Tap& tap : wide.taps) {
-    panel.taps.push_back({tap.plane, (tap.pixel - conv.kernel / 2) * kPixelBytes});
+  panel.halves = {Int8Half{0, 0}, Int8Half{0, kHalfOutputs}};
+  const int pitch = PhotoBytes::Geometry(input).pitch();
+  for (int row = 0; row < kernel; row += 2) {
+    panel.taps.push_back({0, ((row - kernel / 2) * pitch - kernel / 2) * kPhotoCell});
+    for (int k = 0; k < kWindow; ++k) {
+      const int y = row + k % kPhotoCell / kRowBytes;
+      const int channel = k % kRowBytes;
+      for (int n = 0; n < kPanelOutputs; ++n) {
+        const int out = n % kHalfOutputs;
+        const int x = k / kPhotoCell - n / kHalfOutputs;
+        const bool is_weight = y < kernel && x >= 0 && x < kernel && channel < layout.in_channels &&
+                               out < layout.out_channels;
+        panel.weights.push_back(
+            is_weight
+                ? conv.weight[((out * layout.in_channels + channel) * kernel + y) * kernel + x]
+                : 0);
+      }
+    }
   }
-  panel.wide_weights = wide.weights;
+  const int weights = layout.in_channels * kernel * kernel;  // of an output
   for (int n = 0; n < kPanelOutputs; ++n) {
-    panel.factor[n] = 1 / step;
-    panel.term[n] = wide.bias[n] / step;
+    const int out = n % kHalfOutputs;
+    if (out >= layout.out_channels) continue;
+    double zero = 0;  // what a photo of means sums up to
+    for (int i = 0; i < weights; ++i) {
+      zero += 255.0 * input.mean[i / (kernel * kernel)] * conv.weight[out * weights + i];
+    }
+    panel.factor[n] = conv.scale[out] / step;
+    panel.term[n] = static_cast<float>((conv.bias[out] - conv.scale[out] * zero) / step);
   }
-  panel.halves = {Int8Half{0, 0}, Int8Half{0, target_cell}};
   spec.panels.push_back(std::move(panel));
   return spec;
 }

@@ -6,7 +6,7 @@
 
 #include "model/cpu/int8_conv_kernel.h"
 #include "model/cpu/planes.h"
-#include "model/folded_conv.h"
+#include "model/input_spec.h"
 #include "model/layout.h"
 #include "model/quantization.h"
 
@@ -45,10 +45,10 @@ Int8ConvSpec MakeInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
                               const Int8Inputs& inputs, const Int8Output& output,
                               const Int8Residual& residual);
 
-// The first convolution, over pixels as WindowWriter::WritePixels writes them in bf16, to pairs of
-// pixels. `photo` has 8 zeros between its rows.
-Int8ConvSpec MakeFirstInt8ConvSpec(const FoldedConv& conv, const PlaneGeometry& photo,
-                                   int target_cell, float step);
+// The first convolution, 7x7 with a stride of 1 to at most 16 channels, over PhotoBytes. `step` is
+// the output's, whose cells have 16 channels.
+Int8ConvSpec MakeFirstInt8ConvSpec(const ConvLayout& layout, const Int8Conv& conv,
+                                   const InputSpec& input, float step);
 
 // Where the two halves of 32 channels from `channel` on lie in an int8 value.
 std::array<Int8Half, 2> HalvesOf(int channel, int cell);

@@ -223,19 +223,6 @@ DLA_AVX512 void WindowWriter::WriteRow(const float* row, char* pixels) const {
 }
 
 template <Element kElement>
-void WindowWriter::WriteRows(const PhotoInput& photo, int first, int end, char* target,
-                             int64_t row_bytes) const {
-  for (int y = first; y < end; ++y) {
-    char* const pixels = target + y * row_bytes;
-    if (photo.normalized != nullptr) {
-      WriteRow<kElement>(photo.normalized + int64_t{y} * width_, pixels);
-    } else {
-      WriteRow<kElement>(photo.pixels + int64_t{y} * width_ * 3, pixels);
-    }
-  }
-}
-
-template <Element kElement>
 DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, int end,
                                            char* target) const {
   constexpr int64_t kCellBytes = CellBytes(kElement);
@@ -245,7 +232,11 @@ DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, i
   const PlaneGeometry to = geometry();
   for (int y = first; y < end; ++y) {
     char* const pixels = row.data() + 3 * kPixelBytes;
-    WriteRows<kElement>(photo, y, y + 1, pixels, /*row_bytes=*/0);
+    if (photo.normalized != nullptr) {
+      WriteRow<kElement>(photo.normalized + int64_t{y} * width_, pixels);
+    } else {
+      WriteRow<kElement>(photo.pixels + int64_t{y} * width_ * 3, pixels);
+    }
     const char* window = row.data();
     char* cell = target + int64_t{y} * to.pitch() * kCellBytes;
     for (int x = 0; x < to.width; ++x, window += 2 * kPixelBytes, cell += kCellBytes) {
@@ -254,12 +245,6 @@ DLA_AVX512 void WindowWriter::WriteWindows(const PhotoInput& photo, int first, i
       }
     }
   }
-}
-
-void WindowWriter::WritePixels(const PhotoInput& photo, int first, int end, char* target,
-                               int64_t row_bytes, Element element) const {
-  element == Element::kBf16 ? WriteRows<Element::kBf16>(photo, first, end, target, row_bytes)
-                            : WriteRows<Element::kFloat32>(photo, first, end, target, row_bytes);
 }
 
 void WindowWriter::Write(const PhotoInput& photo, int first, int end, char* target,

@@ -52,11 +52,6 @@ class WindowWriter {
   // Writes the rows [first, end). Does not touch the border. Thread-safe.
   void Write(const PhotoInput& photo, int first, int end, char* target, Element element) const;
 
-  // Writes the rows' normalised pixels alone, 4 values each, for kernels whose windows may overlap.
-  // `row_bytes`: from row to row.
-  void WritePixels(const PhotoInput& photo, int first, int end, char* target, int64_t row_bytes,
-                   Element element) const;
-
  private:
   // Writes a row's normalised pixels, 4 values each.
   template <Element kElement>
@@ -64,9 +59,6 @@ class WindowWriter {
   // `row` leads into the plane of red, which those of green and blue follow.
   template <Element kElement>
   void WriteRow(const float* row, char* pixels) const;
-  template <Element kElement>
-  void WriteRows(const PhotoInput& photo, int first, int end, char* target,
-                 int64_t row_bytes) const;
   template <Element kElement>
   void WriteWindows(const PhotoInput& photo, int first, int end, char* target) const;
 

@@ -5,12 +5,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/cpu/conv_kernel.h"
 #include "model/cpu/int8_conv_kernel.h"
 #include "model/cpu/planes.h"
 #include "model/folded_conv.h"
+#include "model/input_spec.h"
 #include "model/layout.h"
 #include "model/quantization.h"
 
@@ -69,7 +71,11 @@ struct Plan {
   Element element;            // of what is not int8
   std::vector<Value> values;  // the first one is the photo as WindowWriter writes it
   std::vector<Step> steps;
-  int stem_steps = 0;       // so many at the begin are convolutions that each read the one before
+  int stem_steps = 0;  // so many at the begin are convolutions that each read the one before
+  // In int8, what takes the place of the first `bytes_steps` where a photo comes as bytes: a step
+  // over PhotoBytes.
+  std::optional<Step> from_bytes;
+  int bytes_steps = 0;
   int photo_steps = 0;      // so many at the begin have few weights: better photo by photo
   int output = 0;           // value before the global average
   int64_t photo_bytes = 0;  // memory for the values of one photo that are not brief
@@ -81,9 +87,10 @@ struct Plan {
 Plan MakePlan(const NetworkLayout& layout, TensorSource source, int height, int width,
               const KernelSet& kernels);
 
-// The same in int8, where `source` gives the weights of what the quantization leaves out.
+// The same in int8 for such photos, where `source` gives the weights of what the quantization
+// leaves out.
 Plan MakeInt8Plan(const NetworkLayout& layout, TensorSource source,
-                  const Quantization& quantization, int height, int width,
+                  const Quantization& quantization, const InputSpec& input,
                   const Int8Kernels& kernels);
 
 }  // namespace dla::cpu

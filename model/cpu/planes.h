@@ -17,8 +17,7 @@
 
 namespace dla::cpu {
 
-inline constexpr int kCell = 32;        // channels, but in int8
-inline constexpr int kPixelValues = 4;  // of a photo: red, green, blue and 0
+inline constexpr int kCell = 32;  // channels, but in int8
 
 enum class Element { kBf16, kFloat32, kInt8 };
 

@@ -13,13 +13,14 @@ namespace {
 // Those rows of a value, which has one plane, that are in memory.
 class Strip {
  public:
-  Strip(const Value& value, char* strips)
-      : geometry_(value.geometry),
-        row_bytes_(geometry_.pitch() * value.cell_bytes()),
-        memory_(strips + value.offset + geometry_.left * value.cell_bytes()) {}
+  // `all`: the rows that the value has.
+  Strip(const Value& value, RowRange all, char* strips)
+      : all_(all),
+        row_bytes_(value.geometry.pitch() * value.cell_bytes()),
+        memory_(strips + value.offset + value.geometry.left * value.cell_bytes()) {}
 
-  // Has it hold these rows from now on. Keeps those that it held, zeros those outside the image and
-  // returns the others, which are to be written. Neither begins nor ends may decrease.
+  // Has it hold these rows from now on. Keeps those that it held, zeros those that the value does
+  // not have and returns the others, which are to be written. Neither begins nor ends may decrease.
   RowRange Slide(RowRange rows) {
     const int kept = std::max(rows_.end - rows.begin, 0);
     if (kept > 0) {
@@ -27,7 +28,8 @@ class Strip {
     }
     rows_ = rows;
     const RowRange added{rows.begin + kept, rows.end};
-    const RowRange inside = geometry_.Inside(added);
+    const RowRange inside{std::clamp(added.begin, all_.begin, all_.end),
+                          std::clamp(added.end, all_.begin, all_.end)};
     Clear(added.begin, std::min(inside.begin, added.end));
     Clear(std::max(inside.end, added.begin), added.end);
     return inside;
@@ -45,7 +47,7 @@ class Strip {
 
   static constexpr int kNone = std::numeric_limits<int>::min() / 2;
 
-  const PlaneGeometry geometry_;
+  const RowRange all_;
   const int64_t row_bytes_;
   char* const memory_;  // first pixel of the first row that it holds
   RowRange rows_{kNone, kNone};
@@ -53,7 +55,8 @@ class Strip {
 
 }  // namespace
 
-Stem::Stem(const InputSpec& input, const Plan& plan) : plan_(plan), windows_(input) {}
+Stem::Stem(const InputSpec& input, const Plan& plan)
+    : plan_(plan), windows_(input), bytes_(input) {}
 
 void Stem::RunStep(const Step& step, RowRange rows, const char* source,
                    char* const* targets) const {
@@ -78,29 +81,37 @@ void Stem::RunStep(const Step& step, RowRange rows, const char* source,
 }
 
 void Stem::Run(const PhotoInput& photo, RowRange rows, char* memory, char* const* targets) const {
-  const int steps = plan_.stem_steps;
-  absl::InlinedVector<Strip, 4> strips;  // what each step reads
-  for (int i = 0; i < steps; ++i) {
-    strips.emplace_back(plan_.values[plan_.steps[i].inputs.front()], memory);
+  const bool as_bytes = photo.pixels != nullptr && plan_.from_bytes;
+  absl::InlinedVector<const Step*, 4> steps;
+  if (as_bytes) steps.push_back(&*plan_.from_bytes);
+  for (int i = as_bytes ? plan_.bytes_steps : 0; i < plan_.stem_steps; ++i) {
+    steps.push_back(&plan_.steps[i]);
   }
-  absl::InlinedVector<RowRange, 4> missing(steps + 1);  // in the strips, and the output
+  absl::InlinedVector<Strip, 4> strips;  // what each step reads
+  for (const Step* step : steps) {
+    const Value& value = plan_.values[step->inputs.front()];
+    const bool is_bytes = as_bytes && strips.empty();
+    strips.emplace_back(value, is_bytes ? bytes_.rows() : RowRange{0, value.geometry.height},
+                        memory);
+  }
+  const size_t last = steps.size() - 1;
+  absl::InlinedVector<RowRange, 4> missing(steps.size() + 1);  // in the strips, and the output
   for (int begin = rows.begin; begin < rows.end; begin += kStripRows) {
-    missing[steps] = {begin, std::min(rows.end, begin + kStripRows)};
-    for (int i = steps - 1; i >= 0; --i) {
-      missing[i] = strips[i].Slide(plan_.steps[i].InputRows(missing[i + 1]));
+    missing.back() = {begin, std::min(rows.end, begin + kStripRows)};
+    for (size_t i = steps.size(); i-- > 0;) {
+      missing[i] = strips[i].Slide(steps[i]->InputRows(missing[i + 1]));
     }
-    const Value& input = plan_.values.front();
-    if (input.cell_channels == kPixelValues) {
-      windows_.WritePixels(photo, missing[0].begin, missing[0].end, strips[0].First(),
-                           input.geometry.pitch() * input.cell_bytes(), input.element);
+    char* const first = strips.front().First();
+    if (as_bytes) {
+      bytes_.Write(photo.pixels, missing[0].begin, missing[0].end, first);
     } else {
-      windows_.Write(photo, missing[0].begin, missing[0].end, strips[0].First(), input.element);
+      windows_.Write(photo, missing[0].begin, missing[0].end, first, plan_.values.front().element);
     }
-    for (int i = 0; i + 1 < steps; ++i) {
+    for (size_t i = 0; i < last; ++i) {
       char* const target = strips[i + 1].First();
-      RunStep(plan_.steps[i], missing[i + 1], strips[i].First(), &target);
+      RunStep(*steps[i], missing[i + 1], strips[i].First(), &target);
     }
-    RunStep(plan_.steps[steps - 1], missing[steps], strips[steps - 1].First(), targets);
+    RunStep(*steps[last], missing.back(), strips[last].First(), targets);
   }
 }
 

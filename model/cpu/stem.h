@@ -3,6 +3,7 @@
 // the rows that the next strip needs do, and they stay in the processor's second cache.
 #pragma once
 
+#include "model/cpu/photo_bytes.h"
 #include "model/cpu/pixel_ops.h"
 #include "model/cpu/plan.h"
 #include "model/input_spec.h"
@@ -17,7 +18,8 @@ inline constexpr int kStripRows = 8;
 // Immutable, thread-safe.
 class Stem {
  public:
-  // The first Plan::stem_steps of `plan`, which must outlive this.
+  // The first Plan::stem_steps of `plan`, or what takes their place for bytes. It must outlive
+  // this.
   Stem(const InputSpec& input, const Plan& plan);
 
   // Computes these rows of the last convolution's output, each of which is the same whatever the
@@ -32,6 +34,7 @@ class Stem {
 
   const Plan& plan_;
   const WindowWriter windows_;
+  const PhotoBytes bytes_;
 };
 
 }  // namespace dla::cpu

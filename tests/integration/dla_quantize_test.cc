@@ -87,7 +87,7 @@ TEST_F(DlaQuantizeTest, WritesAFolderThatTheServerServesInInt8) {
   EXPECT_EQ(config["architecture"], "dla46_c");
   const auto& quantization = config["quantization"];
   EXPECT_EQ(quantization["format"], 1);
-  EXPECT_EQ(quantization["layers"].size(), 47);
+  EXPECT_EQ(quantization["layers"].size(), 48);
   EXPECT_GE(quantization["report"]["mean_cosine"], 0.995);
   EXPECT_EQ(
       quantization["calibration_photos"].get<int>() + quantization["report"]["photos"].get<int>(),

@@ -27,8 +27,10 @@ ReferenceImage Normalized(const std::vector<uint8_t>& photo, const InputSpec& sp
 
 class Runner {
  public:
-  Runner(const NetworkLayout& layout, TensorSource source, const Quantization& quantization)
-      : source_(source),
+  Runner(const NetworkLayout& layout, TensorSource source, const Quantization& quantization,
+         const InputSpec& input)
+      : input_(input),
+        source_(source),
         quantization_(quantization),
         graph_(MakeGraph(layout)),
         values_(graph_.values.size()) {}
@@ -126,7 +128,7 @@ class Runner {
   FoldedConv RealWeights(const GraphOp& op, bool in_bf16) const {
     const auto int8 = quantization_.convs.find(op.conv.conv);
     if (int8 != quantization_.convs.end()) {
-      return Dequantize(op.conv, int8->second, InputSteps(graph_, op, quantization_.steps));
+      return Dequantize(op.conv, int8->second, InputSteps(graph_, op, quantization_.steps, input_));
     }
     FoldedConv conv = FoldBatchNorm(op.conv, source_);
     if (in_bf16) {
@@ -180,6 +182,7 @@ class Runner {
     return out;
   }
 
+  const InputSpec input_;
   const TensorSource source_;
   const Quantization& quantization_;
   const Graph graph_;
@@ -191,7 +194,8 @@ class Runner {
 ReferenceOutput RunInt8Reference(const NetworkLayout& layout, TensorSource source,
                                  const Quantization& quantization, const InputSpec& input,
                                  const std::vector<uint8_t>& photo, bool first_in_bf16) {
-  return Runner(layout, source, quantization)
+  first_in_bf16 = first_in_bf16 && !quantization.convs.contains(layout.stem.front().conv);
+  return Runner(layout, source, quantization, input)
       .Run(Normalized(photo, input, first_in_bf16), first_in_bf16);
 }
 
@@ -208,9 +212,9 @@ Quantization QuantizeMinMax(const NetworkLayout& layout, TensorSource source,
     result.steps[value.name] = (largest > 0 ? largest : 1) / (value.is_signed ? 127.0F : 255.0F);
   }
   for (const GraphOp& op : graph.ops) {
-    if (op.kind != GraphOp::Kind::kConv || &op == &graph.ops.front()) continue;
+    if (op.kind != GraphOp::Kind::kConv) continue;
     result.convs[op.conv.conv] =
-        RoundWeights(FoldBatchNorm(op.conv, source), InputSteps(graph, op, result.steps));
+        RoundWeights(FoldBatchNorm(op.conv, source), InputSteps(graph, op, result.steps, input));
   }
   return result;
 }

@@ -40,14 +40,13 @@ struct ReferenceOutput {
   std::map<std::string, float> largest;  // magnitude of each value, by its name in quantization.h
 };
 
-// A photo of height x width x 3 bytes. The first convolution takes pixels and weights in bf16, as
-// those that `quantization` leaves out do; without steps, that is a network in plain float32.
+// A photo of height x width x 3 bytes. If `quantization` leaves the first convolution out, it takes
+// pixels and weights in bf16; without steps, all is in plain float32.
 ReferenceOutput RunInt8Reference(const NetworkLayout& layout, TensorSource source,
                                  const Quantization& quantization, const InputSpec& input,
                                  const std::vector<uint8_t>& photo, bool first_in_bf16 = true);
 
-// Steps from the largest values that a photo gives, and weights to match, for all convolutions but
-// the first.
+// Steps from the largest values that a photo gives, and weights to match, for all convolutions.
 Quantization QuantizeMinMax(const NetworkLayout& layout, TensorSource source,
                             const InputSpec& input, const std::vector<uint8_t>& photo);
 

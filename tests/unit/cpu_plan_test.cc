@@ -40,7 +40,7 @@ Plan MakeInt8TestPlan(absl::string_view variant, int height, int width) {
   Quantization quantization;
   for (const GraphValue& value : graph.values) quantization.steps[value.name] = 1;
   for (const GraphOp& op : graph.ops) {
-    if (op.kind != GraphOp::Kind::kConv || &op == &graph.ops.front()) continue;
+    if (op.kind != GraphOp::Kind::kConv) continue;
     const ConvLayout& conv = op.conv;
     const size_t outputs = conv.out_channels;
     quantization.convs[conv.conv] = {
@@ -53,7 +53,8 @@ Plan MakeInt8TestPlan(absl::string_view variant, int height, int width) {
     std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   };
-  return MakeInt8Plan(layout, source, quantization, height, width, VnniInt8Kernels());
+  return MakeInt8Plan(layout, source, quantization, {.height = height, .width = width},
+                      VnniInt8Kernels());
 }
 
 class CpuPlanTest : public ::testing::TestWithParam<std::string> {};

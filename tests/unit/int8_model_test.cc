@@ -269,7 +269,7 @@ TEST_F(Int8FolderTest, WantsTheConfigThatWasWrittenWithIt) {
   Write();
   folder_.Write("config.json", model_.files.config_text);
   EXPECT_THAT(std::string(LoadModel(folder_.Path(), {}).status().message()),
-              AllOf(HasSubstr("level0.0.weight\" is I8"), HasSubstr("no \"quantization\"")));
+              AllOf(HasSubstr("base_layer.0.weight\" is I8"), HasSubstr("no \"quantization\"")));
 }
 
 TEST_F(Int8FolderTest, OfANewerFormatIsRefused) {

@@ -29,11 +29,10 @@ class QuantizedCheckpointTest : public ::testing::Test {
     float_file_ = source;
     float_ = Parse(float_file_);
     std::map<std::string, float> steps;
-    for (const std::string& value :
-         ValuesRead(graph_, [this](const std::string& conv) { return conv != first_; })) {
+    for (const std::string& value : ValuesRead(graph_, [](const std::string&) { return true; })) {
       steps[value] = 0.01F * static_cast<float>(steps.size() + 1);
     }
-    quantization_ = RoundNetwork(layout_, Source(), steps);
+    quantization_ = RoundNetwork(layout_, Source(), input_, steps);
   }
 
   std::function<std::vector<float>(const std::string&)> SourceFunction() const {
@@ -74,7 +73,7 @@ class QuantizedCheckpointTest : public ::testing::Test {
 
   const NetworkLayout layout_ = MakeLayout(*FindArchitecture("dla46x_c").value(), kClasses);
   const Graph graph_ = MakeGraph(layout_);
-  const std::string first_ = "base_layer.0";
+  const InputSpec input_;
   std::string float_file_;
   SafeTensors float_;
   const std::function<std::vector<float>(const std::string&)> source_ = SourceFunction();
@@ -169,11 +168,12 @@ TEST_F(QuantizedCheckpointTest, NamesTensorsThatAreLeftOver) {
                                       HasSubstr("\"level0.1.weight\" is left over")));
 }
 
-TEST_F(QuantizedCheckpointTest, RefusesAFirstConvolutionInInt8) {
-  const std::vector<int8_t> weight(16 * 147, 1);
+TEST_F(QuantizedCheckpointTest, ThePhotoNeedsNoStep) {
+  const std::vector<float> scale(16, 1);
   TensorsToWrite tensors = Tensors();
-  tensors["base_layer.0.weight"] = ViewOf(weight, {16, 147});
-  EXPECT_THAT(Refusal(tensors), HasSubstr("\"base_layer.0.weight\" is I8"));
+  EXPECT_TRUE(tensors.contains("base_layer.0.scale"));
+  tensors[".step"] = ViewOf(scale.front());
+  EXPECT_THAT(Refusal(tensors), HasSubstr("\".step\" is left over"));
 }
 
 TEST_F(QuantizedCheckpointTest, RefusesAFloatCheckpoint) {
@@ -185,7 +185,7 @@ TEST_F(QuantizedCheckpointTest, RefusesAFloatCheckpoint) {
 TEST_F(QuantizedCheckpointTest, AFloatReaderNamesInt8TensorsInsteadOfTakingThemForWeights) {
   file_ = SerializeSafeTensors(Tensors());
   const absl::Status status = CheckTensors(layout_, Parse(file_), "m/model.safetensors");
-  EXPECT_THAT(std::string(status.message()), HasSubstr("\"level0.0.weight\" is [16, 144]"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"base_layer.0.weight\" is [16, 147]"));
 }
 
 TEST_F(QuantizedCheckpointTest, ReadsStepsAloneAndRefusesOthers) {
@@ -203,7 +203,7 @@ TEST_F(QuantizedCheckpointTest, ReadsStepsAloneAndRefusesOthers) {
 }
 
 TEST_F(QuantizedCheckpointTest, WeightsInFloatAreThoseThatInt8ComputesWith) {
-  const QuantizedSource floats(layout_, quantization_, Source());
+  const QuantizedSource floats(layout_, input_, quantization_, Source());
   const ConvLayout& conv = layout_.stem[1];
   const FoldedConv found = FoldBatchNorm(conv, floats);
   const Int8Conv& int8 = quantization_.convs.at("level0.0");
