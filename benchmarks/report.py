@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns benchmarks/results/NAME/{engine,engine-int8,serving,micro}.json into README.md there, and a plot of each.
+"""Turns benchmarks/results/NAME/{engine,engine-int8,serving,serving-int8,micro}.json into README.md there, and a plot of each.
 
   report.py [NAME] [--png]       those files that exist are reported
 
@@ -18,6 +18,7 @@ OURS = "dla-serve"
 OUR_SERVER = "dla-server"
 COLORS = {"ours": "#d1410c", "openvino": "#5b6b7b", "onnxruntime": "#8795a3", "compile": "#b9c3cd",
           "eager": "#d6dde3"}
+OURS_COLORS = [COLORS["ours"], "#7d1f00"]
 GREYS = ["#5b6b7b", "#8795a3", "#b9c3cd", "#d6dde3", "#eceff2"]
 NAMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "compile": "torch.compile", "eager": "LibTorch eager",
          "dla-server": "dla-serve", "triton": "Triton", "litserve": "LitServe", "torchserve": "TorchServe"}
@@ -241,6 +242,8 @@ class EngineInt8(Engine):
 
 
 class Serving:
+    head = "## Serving: encoded photos in, five classes out\n"
+
     def __init__(self, data):
         self.data = data
         self.rows = data["rows"]
@@ -256,7 +259,7 @@ class Serving:
         return [r for r in self.rows if r["model"] == model and r["photos"] == photos and r.get(kind) is not None]
 
     def text(self):
-        parts = ["## Serving: encoded photos in, five classes out\n"]
+        parts = [self.head]
         for model in self.models:
             for photos in self.photos:
                 closed = self.select(model, photos, "in_flight")
@@ -336,6 +339,7 @@ class Serving:
             axis.set_visible(False)
         shown = list(dict.fromkeys(server.replace("-latency", "") for server in self.servers))
         peers = [server for server in shown if not self.ours(server)]
+        ours_shown = [server for server in shown if self.ours(server)]
         handles = {}
         for axis, (model, photos) in zip(axes.flat, panels):
             found = {}
@@ -350,7 +354,8 @@ class Serving:
                 for place, server in enumerate(present):
                     x, y = i + (place - (len(present) - 1) / 2) * width, found[load, server]
                     ours = self.ours(server)
-                    color = COLORS["ours"] if ours else GREYS[peers.index(server) % len(GREYS)]
+                    color = OURS_COLORS[ours_shown.index(server) % len(OURS_COLORS)] if ours else (
+                        GREYS[peers.index(server) % len(GREYS)])
                     handles.setdefault(server, axis.bar(x, y, width * 0.9, color=color, zorder=2))
                     axis.annotate(number(y), (x, y), (0, 2), textcoords="offset points", ha="center",
                                   fontsize=7 if ours else 6.5, color=INK if ours else "#6b7680",
@@ -364,6 +369,10 @@ class Serving:
                       frameon=False, fontsize=8.5, bbox_to_anchor=(0.5, -0.03))
         finish(figure, path, plt, f"Encoded photos in, five classes out. {where(self.data)}", bottom=0.02)
         return True
+
+
+class ServingInt8(Serving):
+    head = "## Serving: int8\n"
 
 
 # --- Microbenchmarks
@@ -470,7 +479,7 @@ def main():
     options = parser.parse_args()
     folder = ROOT / "benchmarks/results" / options.name
     files = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    known = {"engine": Engine, "engine-int8": EngineInt8, "serving": Serving}
+    known = {"engine": Engine, "engine-int8": EngineInt8, "serving": Serving, "serving-int8": ServingInt8}
     if not files:
         raise SystemExit(f"{folder} holds no results; run script/bench --name {options.name}")
     plt = load_plotting()

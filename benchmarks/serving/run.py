@@ -28,6 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LATENCY = ("dla-server-latency", "triton-latency")
 LARGE_PHOTOS_ONLY = ("triton-reduced",)
+INT8 = "dla-server-int8"
 DEFAULT_SERVERS = [
     "dla-server", "triton", "litserve", "torchserve",
     "dla-server-latency", "triton-latency", "triton-reduced",
@@ -44,6 +45,10 @@ def parse_arguments():
     add("--name", required=True, help="folder of the results, such as the processor's name")
     add("--servers", nargs="+", choices=list(servers.SERVERS), default=DEFAULT_SERVERS)
     add("--models", nargs="+", default=["dla34", "dla46_c"])
+    add(
+        "--calibration", type=pathlib.Path, help=f"folder of a few hundred photos, for {INT8}, which wants it"
+    )
+    add("--file", default="serving", help="of the results: FILE.json")
     add("--in-flight", nargs="+", type=int, default=[1, 8, 32])
     add("--rounds", type=int, default=2)
     add("--first-round", type=int, default=1, help="with --append, to add rounds later")
@@ -72,6 +77,8 @@ def parse_arguments():
         args.rounds, args.seconds, args.warm_up = 1, 3, 1
     if not any(args.photos.glob("*.jpg")):
         parser.error(f"{args.photos} holds no .jpg")
+    if INT8 in args.servers and args.calibration is None:
+        parser.error(f"{INT8} wants --calibration")
     return args
 
 
@@ -102,7 +109,7 @@ def virtual_environment(folder, requirements):
 
 
 def build(args):
-    programs = ["dla-server", "dla_load_generator", "dla_limit"]
+    programs = ["dla-server", "dla-quantize", "dla_load_generator", "dla_limit"]
     if all((args.bin / program).exists() for program in programs):
         return
     say("==> Building", *programs)
@@ -120,6 +127,18 @@ def make_models(args, python):
         script = HERE / "peers" / "make_model.py"
         subprocess.run([python, script, variant, folder, "--photos", args.photos], check=True)
         (folder / ".made").touch()
+
+
+def quantize_models(args):
+    """Anew each time: who tells whether a folder is of this program and of these photos? Random weights tell
+    classes apart by little, so the two networks need not agree."""
+    for variant in args.models:
+        folder = args.work / "models" / variant
+        say(f"==> Quantising {variant}")
+        shutil.rmtree(folder / "int8", ignore_errors=True)
+        command = [args.bin / "dla-quantize", folder / "timm", "--images", args.calibration, "--out", folder / "int8", "--force"]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
+            fail(f"dla-quantize refused {folder / 'timm'}")
 
 
 def photo_folders(args, python):
@@ -281,6 +300,8 @@ class Run:
         setting = servers.dataclasses.replace(self.setting, precision="fp32")
         reference = None
         for name in dict.fromkeys(["dla-server", *self.args.servers]):
+            if name == INT8:
+                continue  # dla-quantize has compared it with fp32
             server = servers.start(name, setting, self.args.work / "models" / variant)
             try:
                 answers = generate(self.args, server, folder, "--answers")
@@ -349,6 +370,8 @@ def main():
     )
     build(args)
     make_models(args, python)
+    if INT8 in args.servers:
+        quantize_models(args)
     folders = photo_folders(args, python)
 
     precision = args.precision
@@ -368,7 +391,7 @@ def main():
         python: ["openvino", "litserve", "torchserve", "torch", "timm", "simplejpeg", "pillow"],
         triton_python: ["nvidia-pytriton"],
     }
-    path = args.results / args.name / "serving.json"
+    path = args.results / args.name / f"{args.file}.json"
     old = json.loads(path.read_text()) if args.append and path.exists() else {}
 
     def keep(kind, is_new):

@@ -62,11 +62,11 @@ def free_ports(count):
     return ports
 
 
-def dla_server(setting, model, work, flags):
+def dla_server(setting, model, work, flags, folder="timm", precision=None):
     grpc, http, metrics = free_ports(3)
     command = [
         setting.bin / "dla-server",
-        *("--model", f"{model.name}={model / 'timm'}", "--precision", setting.precision),
+        *("--model", f"{model.name}={model / folder}", "--precision", precision or setting.precision),
         *("--grpc-address", f"127.0.0.1:{grpc}", "--http-address", f"127.0.0.1:{http}"),
         *("--metrics-address", f"127.0.0.1:{metrics}", *flags),
     ]
@@ -227,10 +227,11 @@ def _torchserve(handler, threads, **more):
     return lambda s, m, w: torchserve(s, m, w, handler, threads, **more)
 
 
-# Name: how it is started. "-latency": set up for one request at a time. "-reduced": decodes large
+# Name: how it is started. "-int8": a folder of dla-quantize. "-latency": set up for one request at a time. "-reduced": decodes large
 # JPEGs at a reduced scale, as dla-server does; timm's transform does not, nor do the others.
 SERVERS = {
     "dla-server": lambda s, m, w: dla_server(s, m, w, s.dla_flags),
+    "dla-server-int8": lambda s, m, w: dla_server(s, m, w, s.dla_flags, "int8", "int8"),
     "dla-server-latency": lambda s, m, w: dla_server(s, m, w, s.dla_latency_flags),
     "triton": lambda s, m, w: triton(s, m, w, instances=s.cores, threads=2),
     "triton-latency": lambda s, m, w: triton(s, m, w, instances=1, threads=s.cores),
