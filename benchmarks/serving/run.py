@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LATENCY = ("dla-server-latency", "triton-latency")
 LARGE_PHOTOS_ONLY = ("triton-reduced",)
-INT8 = "dla-server-int8"
+INT8 = ("dla-server-int8", "triton-int8")  # not compared in fp32
 DEFAULT_SERVERS = [
     "dla-server", "triton", "litserve", "torchserve",
     "dla-server-latency", "triton-latency", "triton-reduced",
@@ -46,7 +46,7 @@ def parse_arguments():
     add("--servers", nargs="+", choices=list(servers.SERVERS), default=DEFAULT_SERVERS)
     add("--models", nargs="+", default=["dla34", "dla46_c"])
     add(
-        "--calibration", type=pathlib.Path, help=f"folder of a few hundred photos, for {INT8}, which wants it"
+        "--calibration", type=pathlib.Path, help="folder of a few hundred photos, for the servers in int8"
     )
     add("--file", default="serving", help="of the results: FILE.json")
     add("--in-flight", nargs="+", type=int, default=[1, 8, 32])
@@ -77,8 +77,8 @@ def parse_arguments():
         args.rounds, args.seconds, args.warm_up = 1, 3, 1
     if not any(args.photos.glob("*.jpg")):
         parser.error(f"{args.photos} holds no .jpg")
-    if INT8 in args.servers and args.calibration is None:
-        parser.error(f"{INT8} wants --calibration")
+    if set(INT8) & set(args.servers) and args.calibration is None:
+        parser.error(f"{' and '.join(INT8)} want --calibration")
     return args
 
 
@@ -129,16 +129,19 @@ def make_models(args, python):
         (folder / ".made").touch()
 
 
-def quantize_models(args):
+def quantize_models(args, python):
     """Anew each time: who tells whether a folder is of this program and of these photos? Random weights tell
     classes apart by little, so the two networks need not agree."""
     for variant in args.models:
         folder = args.work / "models" / variant
         say(f"==> Quantising {variant}")
-        shutil.rmtree(folder / "int8", ignore_errors=True)
+        for old in ("int8", "openvino-int8"):
+            shutil.rmtree(folder / old, ignore_errors=True)
         command = [args.bin / "dla-quantize", folder / "timm", "--images", args.calibration, "--out", folder / "int8", "--force"]
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
             fail(f"dla-quantize refused {folder / 'timm'}")
+        script = HERE / "peers" / "make_int8.py"
+        subprocess.run([python, script, folder, "--photos", args.calibration], check=True)
 
 
 def photo_folders(args, python):
@@ -300,8 +303,8 @@ class Run:
         setting = servers.dataclasses.replace(self.setting, precision="fp32")
         reference = None
         for name in dict.fromkeys(["dla-server", *self.args.servers]):
-            if name == INT8:
-                continue  # dla-quantize has compared it with fp32
+            if name in INT8:
+                continue
             server = servers.start(name, setting, self.args.work / "models" / variant)
             try:
                 answers = generate(self.args, server, folder, "--answers")
@@ -370,8 +373,8 @@ def main():
     )
     build(args)
     make_models(args, python)
-    if INT8 in args.servers:
-        quantize_models(args)
+    if set(INT8) & set(args.servers):
+        quantize_models(args, python)
     folders = photo_folders(args, python)
 
     precision = args.precision

@@ -101,7 +101,7 @@ def python_facts(python):
     return json.loads(subprocess.check_output([python, "-c", code]))
 
 
-def triton(setting, model, work, instances, threads, reduced_scale=False):
+def triton(setting, model, work, instances, threads, reduced_scale=False, folder="openvino"):
     libraries, packages, version = python_facts(setting.triton_python)
     wheel = pathlib.Path(packages) / "pytriton" / "tritonserver"
     # The wheel keeps the backend and the stub that runs Python apart; Triton wants them together.
@@ -119,7 +119,7 @@ def triton(setting, model, work, instances, threads, reduced_scale=False):
         TRITON_CONFIG.format(
             instances=instances,
             threads=threads,
-            folder=model / "openvino",
+            folder=model / folder,
             precision=setting.openvino_precision,
             reduced_scale=int(reduced_scale),
         )
@@ -227,13 +227,14 @@ def _torchserve(handler, threads, **more):
     return lambda s, m, w: torchserve(s, m, w, handler, threads, **more)
 
 
-# Name: how it is started. "-int8": a folder of dla-quantize. "-latency": set up for one request at a time. "-reduced": decodes large
+# Name: how it is started. "-int8": quantised, by dla-quantize or by NNCF. "-latency": set up for one request at a time. "-reduced": decodes large
 # JPEGs at a reduced scale, as dla-server does; timm's transform does not, nor do the others.
 SERVERS = {
     "dla-server": lambda s, m, w: dla_server(s, m, w, s.dla_flags),
     "dla-server-int8": lambda s, m, w: dla_server(s, m, w, s.dla_flags, "int8", "int8"),
     "dla-server-latency": lambda s, m, w: dla_server(s, m, w, s.dla_latency_flags),
     "triton": lambda s, m, w: triton(s, m, w, instances=s.cores, threads=2),
+    "triton-int8": lambda s, m, w: triton(s, m, w, s.cores, 2, folder="openvino-int8"),
     "triton-latency": lambda s, m, w: triton(s, m, w, instances=1, threads=s.cores),
     "triton-reduced": lambda s, m, w: triton(s, m, w, s.cores, 2, reduced_scale=True),
     "litserve": litserve,
