@@ -16,6 +16,7 @@ OURS = "dla-serve"
 # Servers are written as they were started: "dla-server", "triton", with "-latency" for settings that
 # are best for one request at a time.
 OUR_SERVER = "dla-server"
+INT8_SERVER = "dla-server-int8"
 COLORS = {"ours": "#d1410c", "openvino": "#5b6b7b", "onnxruntime": "#8795a3", "compile": "#b9c3cd",
           "eager": "#d6dde3"}
 OURS_COLORS = [COLORS["ours"], "#7d1f00"]
@@ -373,6 +374,14 @@ class Serving:
 
 class ServingInt8(Serving):
     head = "## Serving: int8\n"
+
+    def ratios(self, rows):
+        """Our int8 against each of the others."""
+        found = medians(rows, ("in_flight", "server"), "images_per_second")
+        lines = [[str(load), name_of(server), number(value), f"**{found[load, INT8_SERVER] / value:.2f}**"]
+                 for (load, server), value in found.items()
+                 if server != INT8_SERVER and (load, INT8_SERVER) in found]
+        return table(["in flight", "against", "images/s", "our int8 / it"], lines) if lines else ""
 
 
 # --- Microbenchmarks
