@@ -227,8 +227,9 @@ def _torchserve(handler, threads, **more):
     return lambda s, m, w: torchserve(s, m, w, handler, threads, **more)
 
 
-# Name: how it is started. "-int8": quantised, by dla-quantize or by NNCF. "-latency": set up for one request at a time. "-reduced": decodes large
-# JPEGs at a reduced scale, as dla-server does; timm's transform does not, nor do the others.
+# Name: how it is started. "-int8": quantised, by dla-quantize or by NNCF. "-latency": set up for one
+# request at a time. "-reduced": decodes large JPEGs at a reduced scale, as dla-server does; timm's
+# transform does not, nor do the others.
 SERVERS = {
     "dla-server": lambda s, m, w: dla_server(s, m, w, s.dla_flags),
     "dla-server-int8": lambda s, m, w: dla_server(s, m, w, s.dla_flags, "int8", "int8"),
