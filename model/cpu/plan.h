@@ -31,7 +31,7 @@ struct Value {
 
   int planes() const { return paired ? 1 : (channels + cell_channels - 1) / cell_channels; }
   int64_t cell_bytes() const {
-    return element == Element::kInt8 ? cell_channels : CellBytes(element) * cell_channels / kCell;
+    return element == Element::kInt8 ? cell_channels : CellBytes(element);
   }
   // A plane begins with a cache line.
   int64_t plane_bytes() const { return (geometry.cells() * cell_bytes() + 63) / 64 * 64; }

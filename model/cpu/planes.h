@@ -29,6 +29,10 @@ struct RowRange {
   int end;
 
   int size() const { return end - begin; }
+  // Those that are in `bounds`, too.
+  RowRange Within(RowRange bounds) const {
+    return {std::clamp(begin, bounds.begin, bounds.end), std::clamp(end, bounds.begin, bounds.end)};
+  }
 };
 
 // In cells.
@@ -45,11 +49,6 @@ struct PlaneGeometry {
   // Of the first pixel.
   int64_t origin() const { return int64_t{top} * pitch() + left; }
   int64_t cells() const { return int64_t{top + height + bottom} * pitch() + left + 1; }
-
-  // Those rows that are not above or below the image.
-  RowRange Inside(RowRange rows) const {
-    return {std::clamp(rows.begin, 0, height), std::clamp(rows.end, 0, height)};
-  }
 
   bool operator==(const PlaneGeometry&) const = default;
 };

@@ -28,8 +28,7 @@ class Strip {
     }
     rows_ = rows;
     const RowRange added{rows.begin + kept, rows.end};
-    const RowRange inside{std::clamp(added.begin, all_.begin, all_.end),
-                          std::clamp(added.end, all_.begin, all_.end)};
+    const RowRange inside = added.Within(all_);
     Clear(added.begin, std::min(inside.begin, added.end));
     Clear(std::max(inside.end, added.begin), added.end);
     return inside;

@@ -131,10 +131,9 @@ class CudnnConv final : public FusedConv {
   at::Tensor Fastest(const at::Tensor& x, char what, const Way& fused, const Way& finished) const {
     const std::array<int64_t, 4> shape = {what, x.size(0), x.size(2), x.size(3)};
     const std::lock_guard lock(mutex_);
-    const auto known = fused_.find(shape);
-    const bool use_fused = known != fused_.end() ? known->second : IsFaster(fused, finished);
-    fused_[shape] = use_fused;
-    return use_fused ? fused() : finished();
+    auto known = fused_.find(shape);
+    if (known == fused_.end()) known = fused_.emplace(shape, IsFaster(fused, finished)).first;
+    return known->second ? fused() : finished();
   }
 
   bool IsFaster(const Way& fused, const Way& finished) const {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "model/int8_conv.h"
+#include "model/quantized_source.h"
 
 namespace dla {
 namespace {
@@ -201,7 +203,7 @@ ReferenceOutput RunInt8Reference(const NetworkLayout& layout, TensorSource sourc
 
 Quantization QuantizeMinMax(const NetworkLayout& layout, TensorSource source,
                             const InputSpec& input, const std::vector<uint8_t>& photo) {
-  Quantization result;
+  std::map<std::string, float> steps;
   const ReferenceOutput plain =
       RunInt8Reference(layout, source, Quantization(), input, photo, /*first_in_bf16=*/false);
   const Graph graph = MakeGraph(layout);
@@ -209,14 +211,9 @@ Quantization QuantizeMinMax(const NetworkLayout& layout, TensorSource source,
     const GraphValue& value = graph.values[i];
     if (static_cast<int>(i) == graph.output) continue;
     const float largest = plain.largest.at(value.name);
-    result.steps[value.name] = (largest > 0 ? largest : 1) / (value.is_signed ? 127.0F : 255.0F);
+    steps[value.name] = (largest > 0 ? largest : 1) / (value.is_signed ? 127.0F : 255.0F);
   }
-  for (const GraphOp& op : graph.ops) {
-    if (op.kind != GraphOp::Kind::kConv) continue;
-    result.convs[op.conv.conv] =
-        RoundWeights(FoldBatchNorm(op.conv, source), InputSteps(graph, op, result.steps, input));
-  }
-  return result;
+  return RoundNetwork(layout, source, input, std::move(steps));
 }
 
 }  // namespace dla
